@@ -88,7 +88,11 @@ class Texts:
     @property
     def likeness(self) -> str:
         """Say that the completions look alike though they are two, where the view does not show it."""
-        if self.view == TextView.DIFFERENCES or self.left.messages is not None or self.right.messages is not None:
+        if (
+            self.view == TextView.DIFFERENCES
+            or self.left.messages is not None
+            or self.right.messages is not None
+        ):
             return ""
         if self.left.text == self.right.text:
             return _("Both completions are the same.")

@@ -164,9 +164,8 @@ def test_an_export_that_cannot_be_is_not_counted_as_before(busy, researcher, ope
     page.get_by_label("Least mean strength").fill("9")
     page.get_by_label("Least mean strength").blur()
     expect(account).to_contain_text("Least mean strength")
-    expect(account.get_by_text("Prepare a file")).to_have_count(
-        0
-    )  # it would be the file of the filters before
+    # It would be the file of the filters before.
+    expect(account.get_by_text("Prepare a file")).to_have_count(0)
     page.get_by_role("button", name="Download").click()
     expect(page.locator("#export-form").get_by_role("alert").first).to_be_visible()
     expect(page.get_by_label("Least mean strength")).to_have_value("9")

@@ -203,9 +203,9 @@ def test_texts_that_look_the_same_say_how_they_differ(
     client = client_for(teammate)
     token = on_screen(client)["token"]
     sentences = ("Only white space differs.", "Both completions are the same.")
-    for view, shown in (("rendered", said), ("raw", said), ("differences", "")):
+    for view, expected in (("rendered", said), ("raw", said), ("differences", "")):
         html = client.get(url("texts", token), {"view": view}, headers=FRAGMENT).content.decode()
-        assert [sentence for sentence in sentences if sentence in html] == ([shown] if shown else [])
+        assert [sentence for sentence in sentences if sentence in html] == ([expected] if expected else [])
 
 
 @pytest.mark.parametrize(
