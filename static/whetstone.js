@@ -50,6 +50,11 @@ function takeInAll() {
 new MutationObserver(takeInAll).observe(notices, { childList: true });
 takeInAll();
 
+// Return whether a key goes to an input method, such as one for Japanese. Safari tells by the key's number alone.
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 // --- What a form sent: taken, if this page with a user is the answer ---
 
 unsent.hear({
@@ -145,7 +150,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape") return;
+  if (event.key !== "Escape" || isComposing(event)) return;
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     menu.open = false;
     menu.querySelector("summary").focus();

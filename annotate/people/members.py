@@ -102,6 +102,7 @@ class Member:
     awaits_password: bool
     can_have_link: bool
     awaits_qualification: bool
+    is_only_admin: bool
 
 
 def list_members(project: Project, linkable: QuerySet[User]) -> list[Member]:
@@ -114,8 +115,10 @@ def list_members(project: Project, linkable: QuerySet[User]) -> list[Member]:
         .order_by()
     }
     linked = set(linkable.filter(memberships__project=project).values_list("pk", flat=True))
+    memberships = list(project.memberships.select_related("user").order_by("user__username"))
+    admins = [membership for membership in memberships if membership.role == Role.ADMIN]
     members = []
-    for membership in project.memberships.select_related("user").order_by("user__username"):
+    for membership in memberships:
         judgments, last = activity.get(membership.user_id, (0, None))
         members.append(
             Member(
@@ -127,6 +130,7 @@ def list_members(project: Project, linkable: QuerySet[User]) -> list[Member]:
                 awaits_qualification=bool(project.qualification_size)
                 and membership.role != Role.RESEARCHER
                 and membership.qualified_at is None,
+                is_only_admin=admins == [membership],
             )
         )
     return members

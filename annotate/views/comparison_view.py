@@ -85,6 +85,21 @@ class Texts:
         """Return whether differences are worth marking."""
         return are_similar(self.left.text, self.right.text)
 
+    @property
+    def likeness(self) -> str:
+        """Say that the completions look alike though they are two, where the view does not show it."""
+        if (
+            self.view == TextView.DIFFERENCES
+            or self.left.messages is not None
+            or self.right.messages is not None
+        ):
+            return ""
+        if self.left.text == self.right.text:
+            return _("Both completions are the same.")
+        if self.left.text.split() == self.right.text.split():
+            return _("Only white space differs.")
+        return ""
+
     @cached_property
     def view(self) -> str:
         if self.chosen != TextView.DIFFERENCES or self.are_similar:

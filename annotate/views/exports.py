@@ -13,6 +13,7 @@ from annotate import tasks
 from annotate.errors import RefusalError
 from annotate.exports import account, card, hub, jobs
 from annotate.forms.exports import ExportForm, PairsForm, PushForm, export_download, read_selection
+from annotate.forms.pair_settings import name_pair_settings
 from annotate.models import Export, Role, Snapshot, User
 from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.filters import REASONS
@@ -208,6 +209,7 @@ def snapshot(request: ProjectRequest, digest: str) -> HttpResponse:
     excluded = found.counts.get("excluded", {})
     context = {
         "snapshot": found,
+        "settings": name_pair_settings(found.settings, project),
         "account": {
             **found.counts,
             "excluded": [(EXCLUSIONS.get(reason, reason), count) for reason, count in excluded.items()],

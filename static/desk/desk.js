@@ -29,7 +29,7 @@ class Desk {
     this.screen = new Screen(form, store);
     this.ahead = new Ahead();
     this.tally = new Tally();
-    this.flag = new FlagMenu();
+    this.flag = new FlagMenu(this, store, `whetstone:flag:${person}:${project}:`);
     this.outbox = new Outbox(store, prefix);
     this.sender = new Sender(this.outbox, this);
     this.drafts = new DraftKeeper(this, new Drafts(store, `whetstone:draft:${person}:`));
@@ -44,9 +44,15 @@ class Desk {
     this.screen.settle();
     if (isJudged) this.screen.wait();
     this.showTally();
-    this.sender.flush();
+    this.flush();
     this.fetchAhead();
     this.heartbeat.start();
+  }
+
+  // Send what waits, and say how things are.
+  flush() {
+    this.sender.flush();
+    this.flag.sender.flush();
   }
 
   // --- Verdicts ---
@@ -94,7 +100,9 @@ class Desk {
 
   // Drop what waits to be sent: its annotator may no longer judge here, and does not want it kept.
   discard() {
-    for (const verdict of this.outbox.verdicts) this.outbox.drop(verdict);
+    for (const outbox of [this.outbox, this.flag.outbox]) {
+      for (const waiting of outbox.verdicts) outbox.drop(waiting);
+    }
     this.isRefused = false;
     clearErrors();
     this.showTally();
@@ -226,8 +234,9 @@ class Desk {
 
   // Show how things are: verdicts and the draft on screen are saved only once the server has said so.
   status(whenSaved = this.screen.say("Saved")) {
-    const unsent = this.outbox.size;
-    const isWaiting = unsent ? !this.sender.isSending || this.sender.failures : this.drafts.failures;
+    const senders = [this.sender, this.flag.sender].filter(({ size }) => size);
+    const unsent = senders.reduce((sum, { size }) => sum + size, 0);
+    const isWaiting = unsent ? senders.some(({ isSending, failures }) => !isSending || failures) : this.drafts.failures;
     const state = !unsent && !this.drafts.isUnsent ? "saved" : isWaiting ? "waiting" : "saving";
     const text = {
       saved: whenSaved,
@@ -251,10 +260,11 @@ class Desk {
       event.preventDefault();
       if (button?.name === "verdict" && button.value) this.give(button);
       else if (["undo", "redo"].includes(button?.id)) this.step(button);
+      else if (button?.id === "send-flag") this.flag.raise();
       else if (button?.id === "discard") this.discard();
     });
     window.addEventListener("online", () => {
-      this.sender.flush();
+      this.flush();
       this.drafts.send();
     });
     clearRadios(form, () => this.drafts.keepEntered());

@@ -1,13 +1,16 @@
+import { isComposing } from "../whetstone.js";
 import { byId } from "./dom.js";
+import { keysOf } from "./keynames.js";
 
 // Press the control whose key was pressed: acts by name are called, all others are clicked.
 export function listenToKeys(screen, acts) {
   document.addEventListener("keydown", (event) => {
+    if (isComposing(event)) return;
     if (event.key === "Escape" && screen.comparison.contains(event.target) && isTyping(event.target)) {
       event.target.blur();
       return byId("main").focus({ preventScroll: true });
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
     const keys = keysOf(event);
     if (!event.repeat && screen.groups.press(keys)) return event.preventDefault();
@@ -22,14 +25,6 @@ export function listenToKeys(screen, acts) {
     if (act) acts[act]();
     else control.click();
   });
-}
-
-// Return the names of the pressed key, the likeliest first. Where digits need Shift, the key still counts as a digit;
-// an arrow of the number pad does not.
-export function keysOf({ key, code }) {
-  if (key.length > 1) return [key];
-  const digit = code.match(/^Digit(\d)$/)?.[1];
-  return digit ? [key.toLowerCase(), digit] : [key.toLowerCase()];
 }
 
 function isTyping(element) {

@@ -1,4 +1,4 @@
-// The verdicts that the server has not confirmed yet, and how they are sent.
+// The verdicts and flags that the server has not confirmed yet, and how they are sent.
 
 const RETRIES = [1, 2, 4, 8, 15, 30]; // seconds
 
@@ -56,6 +56,10 @@ export class Sender {
   constructor(outbox, desk) {
     this.#outbox = outbox;
     this.#desk = desk;
+  }
+
+  get size() {
+    return this.#outbox.size;
   }
 
   async flush() {

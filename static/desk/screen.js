@@ -104,6 +104,7 @@ export class Screen {
       button.classList.toggle("was", button.value === this.comparison.dataset.was);
     }
     this.#panes.link();
+    if (this.comparison.dataset.view === "differences") this.#panes.seekDifference();
     this.#prompt.settle({ isSame });
   }
 

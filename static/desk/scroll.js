@@ -24,6 +24,16 @@ export class Panes {
     });
   }
 
+  // Scroll to the first difference, where it is below what is in sight.
+  seekDifference() {
+    for (const pane of this.#bodies) {
+      const mark = pane.querySelector("mark");
+      if (!mark) continue;
+      const below = mark.getBoundingClientRect().top - pane.getBoundingClientRect().top;
+      if (below > pane.clientHeight - 40) pane.scrollTop += below - pane.clientHeight / 3;
+    }
+  }
+
   scroll(share) {
     for (const pane of this.#bodies) pane.scrollTop += share * pane.clientHeight;
   }

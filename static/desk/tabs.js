@@ -14,8 +14,9 @@ export class Tabs {
       desk.drafts.takeOver(key);
       desk.status();
       desk.showTally();
-      if (desk.sender.isSending || !desk.outbox.size) return;
-      desk.sender.flushIn(5000); // the tab that the verdict was given in may be gone by then
+      for (const sender of [desk.sender, desk.flag.sender]) {
+        if (!sender.isSending && sender.size) sender.flushIn(5000); // the tab that it was given in may be gone by then
+      }
     });
   }
 

@@ -156,6 +156,21 @@ def test_the_account_of_pairs_and_the_download_match_the_filters(busy, researche
     expect(account.locator("dt.total").first).to_have_text("= 0")
 
 
+def test_an_export_that_cannot_be_is_not_counted_as_before(busy, researcher, open_page):
+    page = open_page(researcher, "/p/reviews/export/")
+    account = page.locator("#account")
+    expect(account.get_by_text("Prepare a file")).to_be_visible()
+    page.get_by_text("Which rows").click()
+    page.get_by_label("Least mean strength").fill("9")
+    page.get_by_label("Least mean strength").blur()
+    expect(account).to_contain_text("Least mean strength")
+    # It would be the file of the filters before.
+    expect(account.get_by_text("Prepare a file")).to_have_count(0)
+    page.get_by_role("button", name="Download").click()
+    expect(page.locator("#export-form").get_by_role("alert").first).to_be_visible()
+    expect(page.get_by_label("Least mean strength")).to_have_value("9")
+
+
 def test_somebody_new_is_invited_and_signs_in(project, owner, open_page, open_context):
     page = open_page(owner, "/p/reviews/members/")
     page.get_by_label("Username or email address").fill("nora@example.org")

@@ -162,7 +162,7 @@ def test_a_phone_shows_everything_within_reach_of_a_thumb(
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [(320, 256), (320, 568), (961, 450), (1024, 768), (1280, 720), (1366, 768), (1440, 900)],
+    [(320, 256), (320, 568), (700, 450), (961, 450), (1024, 768), (1280, 720), (1366, 768), (1440, 900)],
 )
 def test_in_a_window_of_any_size_each_control_has_its_place(
     project: Any, compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: int, height: int

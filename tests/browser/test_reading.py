@@ -84,6 +84,32 @@ def test_leaving_differences_leads_back_to_raw(make_comparisons: Any, open_desk:
         expect(desk.page.locator("#comparison")).to_have_attribute("data-view", view)
 
 
+def test_differences_open_at_the_first_one(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    words = [f"word{number}" for number in range(4_000)]
+    compare("Repeat this.", " ".join(words), " ".join([*words[:3_000], "other", *words[3_001:]]))
+    desk = opened(open_desk)
+    desk.press("d")
+    for side in "ab":
+        expect(desk.page.locator(f"#pane-{side} mark")).to_be_in_viewport()
+    desk.press("d")
+    desk.wait_for("!document.querySelector('#pane-a mark')")
+    assert desk.page.evaluate("document.getElementById('pane-a').scrollTop") == 0
+
+
+def test_on_a_phone_the_letter_of_a_long_text_stays_in_sight(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Tell me.", "word " * 2_000, "other " * 2_000)
+    page = opened(open_desk, **PHONE).page
+    for side in "ab":
+        page.evaluate(
+            "side => window.scrollTo(0, document.getElementById(`pane-${side}`).offsetTop + 900)", side
+        )
+        expect(page.locator(f"#title-{side}")).to_be_in_viewport()
+
+
 def test_a_view_that_cannot_be_fetched_is_not_on(
     make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Clock, Readings } from "../../static/desk/clock.js";
-import { keysOf } from "../../static/desk/keys.js";
 import { Store } from "../../static/desk/store.js";
 
 function clockAt(time, isHidden = false) {
@@ -104,15 +103,4 @@ test("reading times are kept by token for a day", () => {
   assert.deepEqual([readings.get("old"), readings.get("new")], [0, 7000]);
   readings.drop("new");
   assert.equal(kept.size, 0);
-});
-
-test("a key has a name, and a digit counts with Shift", () => {
-  const cases = [
-    [{ key: "U", code: "KeyU" }, ["u"]],
-    [{ key: "1", code: "Digit1" }, ["1", "1"]],
-    [{ key: "&", code: "Digit1" }, ["&", "1"]], // French layout
-    [{ key: "2", code: "Numpad2" }, ["2"]],
-    [{ key: "ArrowDown", code: "Numpad2" }, ["ArrowDown"]], // without Num Lock
-  ];
-  for (const [event, names] of cases) assert.deepEqual(keysOf(event), names);
 });

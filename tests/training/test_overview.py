@@ -115,3 +115,20 @@ def test_a_pace_without_an_end_in_sight_gives_no_days_left(
     for _ in range(9):
         judge(project, teammate)
     assert client_for(owner).get(URL).context["overview"].days_left == 21  # 30 at ten a week
+
+
+def test_an_archived_project_has_no_pace_and_no_import(
+    project, owner, teammate, make_comparisons, client_for
+):
+    make_comparisons(6)
+    judge(project, teammate)
+    signs = ("Import", "Active this week", "Judgments a day", "day left", "days left")
+    pages = (URL, f"{URL}comparisons/", f"{URL}prompts/")
+
+    def shown():
+        contents = [client_for(owner).get(page).content.decode().partition("<main")[2] for page in pages]
+        return [sign for sign in signs if any(sign in content for content in contents)]
+
+    assert shown()[:3] == list(signs[:3])
+    client_for(owner).post(f"{URL}settings/archive/")
+    assert shown() == []

@@ -182,6 +182,33 @@ def test_differences_are_offered_for_similar_texts_alone(
 
 
 @pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (("color", "color "), "Only white space differs."),
+        (("a b\n\nc", "a b\nc"), "Only white space differs."),
+        (("colour", "color"), ""),
+        (("ab", "a b"), ""),
+        (("same", "same"), "Both completions are the same."),
+    ],
+)
+def test_texts_that_look_the_same_say_how_they_differ(
+    client_for: Any, teammate: Any, project: Any, make_comparisons: Any, texts: tuple[str, str], said: str
+) -> None:
+    [made] = make_comparisons(1)
+    first, second = (
+        Completion.objects.create(prompt=made.prompt, policy=made.first.policy, text=text) for text in texts
+    )
+    Comparison.objects.create(project=project, prompt=made.prompt, first=first, second=second)
+    made.delete()
+    client = client_for(teammate)
+    token = on_screen(client)["token"]
+    sentences = ("Only white space differs.", "Both completions are the same.")
+    for view, expected in (("rendered", said), ("raw", said), ("differences", "")):
+        html = client.get(url("texts", token), {"view": view}, headers=FRAGMENT).content.decode()
+        assert [sentence for sentence in sentences if sentence in html] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
     ("fields", "note"),
     [
         ({"finish_reason": "length", "sampling": {"max_new_tokens": 128}}, "Cut at 128 tokens"),

@@ -4,11 +4,14 @@ import csv
 import hashlib
 import io
 import json
+import re
 
 import pytest
 
+from annotate.forms.pair_settings import name_pair_settings
 from annotate.judgments import judging, undoing
 from annotate.models import Comparison, Completion, Prompt, Snapshot
+from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from tests.factories import judge_all
@@ -192,6 +195,21 @@ def test_the_exact_download_hashes_to_the_snapshots_name(project, judged, owner,
     assert hashlib.sha256(content).hexdigest() == snapshot.digest
     assert len(rows(client.get(f"{url}trl.jsonl"))) == 3
     assert snapshot.digest in client.get(url).content.decode()
+
+
+def test_a_snapshot_says_in_words_how_it_was_made(project, judged, owner, client_for):
+    by = [project.current_policy.pk, 10**9]
+    chosen = PairSettings(ties="half", both_bad="ratings", votes="probe", policies=by, smoothing=0.5)
+    for snapshot in (take_snapshot(project, owner), take_snapshot(project, owner, chosen)):
+        page = client_for(owner).get(f"/p/reviews/snapshots/{snapshot.digest}/").content.decode()
+        facts = page.partition('<dl class="facts small">')[2].partition("</dl>")[0]
+        assert facts.count("<dt>") == len(snapshot.settings)
+        assert not re.findall(r"<dt>[a-z]|True|False|\[|<bdi>[a-z_]+<", facts)
+    assert f"{project.current_policy.name}, #{10**9}" in facts
+
+
+def test_a_setting_of_another_version_keeps_its_name(project):
+    assert name_pair_settings({"later": "x"}, project) == [("later", "x")]
 
 
 def test_a_snapshot_stays_as_it_was(project, judged, teammate, owner, client_for):

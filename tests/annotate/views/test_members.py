@@ -53,6 +53,17 @@ def test_only_who_was_on_a_page_is_told_to_go_on_there(db, client_for, next, sai
     assert "Ask your project’s admin" in page
 
 
+def test_the_only_admin_is_not_offered_to_leave(owner, teammate, client_for):
+    offer = 'aria-label="Remove {}"'
+    page = client_for(owner).get(URL).content.decode()
+    assert "make another member an admin first" in page
+    assert [offer.format(name) in page for name in (owner.username, teammate.username)] == [False, True]
+    Membership.objects.filter(user=teammate).update(role="admin")
+    page = client_for(owner).get(URL).content.decode()
+    assert "make another member an admin first" not in page
+    assert offer.format(owner.username) in page
+
+
 @pytest.mark.parametrize("change", [{"action": "remove"}, {"action": "role", "role": "researcher"}])
 def test_the_last_admin_stays(owner, client_for, change):
     membership = Membership.objects.get(user=owner)
