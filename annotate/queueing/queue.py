@@ -206,14 +206,14 @@ def renew(project: Project, annotator: User, token: uuid.UUID | str, *, now: dat
     """Keep the claim of an open page, its heart beating, and the one fetched after it. False if the place is gone.
 
     A claim that expired while the machine slept is taken back where a place is free. Without one, a verdict is
-    still accepted, and marked late.
+    still accepted, and marked late. An archived project takes nothing back, and what was fetched ahead stays unseen.
     """
     now = now or timezone.now()
     own = Claim.objects.filter(project=project, annotator=annotator)
     mine = _by_token(own.unsettled(), token)
     if mine is None:
         return False
-    if mine.state != Claim.State.LIVE and not _take_back(project, mine, now):
+    if mine.state != Claim.State.LIVE and (project.archived_at or not _take_back(project, mine, now)):
         return False
     own.filter(state=Claim.State.NEXT).update(expires_at=now + NEXT_LEASE)
     return own.filter(pk=mine.pk, state=Claim.State.LIVE).update(expires_at=now + get_lease(project)) == 1

@@ -1,10 +1,11 @@
 """The comparison that comes next: what was given back, what others hold in vain, and nothing that was withdrawn."""
 
+from annotate.judgments import judging
 from annotate.models import Claim, Comparison
 from annotate.queueing import empty_queue, queue
 from annotate.queueing.choosing import choose
 from annotate.queueing.repeats import APART, make_repeat
-from tests.factories import later, say
+from tests.factories import TIE, later, say
 
 
 def test_a_page_that_was_left_shows_its_comparison_first(project, teammate, make_comparisons):
@@ -13,6 +14,19 @@ def test_a_page_that_was_left_shows_its_comparison_first(project, teammate, make
     assert queue.leave(project, teammate) == 2
     assert queue.claim(project, teammate) == live
     assert queue.claim_next(project, teammate) == ahead
+
+
+def test_an_archived_project_keeps_what_is_on_screen_alone(project, teammate, make_comparisons):
+    """A page shows at once what it fetched ahead, and its heart may beat before it hears of the archiving."""
+    make_comparisons(3)
+    live, ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
+    project.archived_at = later(0)
+    project.save()
+    assert queue.renew(project, teammate, live.token)
+    judging.record(project, teammate, live.token, TIE)
+    assert not queue.renew(project, teammate, ahead.token)
+    ahead.refresh_from_db()
+    assert ahead.state == Claim.State.NEXT
 
 
 def test_a_claim_without_a_place_stays_with_its_holder(
