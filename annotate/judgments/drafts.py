@@ -17,7 +17,7 @@ from annotate.judgments.verdicts import (
     parse_token,
     unknown_token,
 )
-from annotate.models import Claim, Flag, Project, User
+from annotate.models import Claim, Flag, Judgment, Project, User
 from annotate.models.comparisons import ClaimQuerySet
 
 
@@ -42,12 +42,16 @@ def save_draft(project: Project, annotator: User, token: uuid.UUID | str, draft:
 
 
 def flag(project: Project, annotator: User, token: uuid.UUID | str, note: str = "") -> Flag:
-    """Ask an admin to look at a comparison that one was handed. Asking again changes the note."""
-    claim = _own_claims(project, annotator, token).first()
-    if claim is None:
+    """Ask an admin to look at a comparison that one was handed. Asking again changes the note.
+
+    A flag may arrive after an undo, which draws another token: the judgment has the one that the page knew.
+    """
+    judged = Judgment.objects.filter(project=project, annotator=annotator, token=parse_token(token))
+    found = _own_claims(project, annotator, token).first() or judged.first()
+    if found is None:
         raise unknown_token()
     flagged, _made = Flag.objects.update_or_create(
-        comparison_id=claim.comparison_id,
+        comparison_id=found.comparison_id,
         annotator=annotator,
         resolved_at=None,
         defaults={"note": clean_text(note, "note", limit=NOTE_LIMIT)},

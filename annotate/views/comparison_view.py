@@ -162,10 +162,12 @@ class Stage(Texts):
     """One comparison as one person sees it. `said` is what was noted so far; `undone` whether a verdict on it was
     taken back.
 
-    `token` is their claim's: by it, a text that is too long for the page is opened whole.
+    `token` is their claim's: by it, a text that is too long for the page is opened whole. `claim` is its key, which
+    outlasts an undo.
     """
 
     token: uuid.UUID
+    claim: int
     said: Mapping[str, Any] = field(default_factory=dict)
     undone: bool = False
 
@@ -174,6 +176,7 @@ class Stage(Texts):
         return cls(
             project=project,
             token=claim.token,
+            claim=claim.pk,
             prompt=claim.comparison.prompt,
             left=claim.left,
             right=claim.right,
@@ -189,6 +192,7 @@ class Stage(Texts):
         return cls(
             project=project,
             token=claim.token,
+            claim=claim.pk,
             prompt=judgment.comparison.prompt,
             left=judgment.left,
             right=judgment.right,

@@ -49,7 +49,7 @@ class Desk {
     this.heartbeat.start();
   }
 
-  // Send what waits, and say how things are.
+  // Send the verdicts and flags that wait.
   flush() {
     this.sender.flush();
     this.flag.sender.flush();

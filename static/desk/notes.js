@@ -42,7 +42,7 @@ export class NoteGroups {
 
   #stepOf(group, keys) {
     const verdicts = [...document.querySelectorAll("#strip .verdict")];
-    const verdict = verdicts.find(({ dataset }) => dataset.key && keys.includes(dataset.key));
+    const verdict = keys.map((key) => verdicts.find(({ dataset }) => dataset.key === key)).find(Boolean);
     return verdict && group.querySelector(`input[value="${verdict.value}"]`);
   }
 

@@ -41,6 +41,11 @@ export class Screen {
     return this.comparison.dataset.token ?? "";
   }
 
+  // The claim, which stays the same when an undo draws another token.
+  get claim() {
+    return this.comparison.dataset.claim ?? "";
+  }
+
   // The view that the annotator chose. Texts that it does not suit are shown in another one.
   get view() {
     return this.#form.dataset.view;

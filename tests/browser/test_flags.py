@@ -99,3 +99,70 @@ def test_a_refused_note_stays_to_be_mended(desk: Desk) -> None:
     desk.page.get_by_role("button", name="Flag for an admin").click()
     expect(desk.page.get_by_text("Flagged.")).to_be_visible()
     assert Flag.objects.get().note == "shorter"
+
+
+def test_a_note_begun_on_another_comparison_waits_for_it(desk: Desk) -> None:
+    first = desk.token
+    flagged = comparison_of(first)  # an undo draws another token
+    desk.press("4")
+    desk.moved_on(first).saved()
+    second = desk.token
+    desk.press("f")
+    desk.page.keyboard.type("about the second")
+    desk.press("Escape")
+    desk.press("u")
+    desk.moved_on(second)
+    desk.press("f")
+    expect(desk.page.locator("#flag-note")).to_have_value("")
+    desk.page.keyboard.type("about the first")
+    desk.press("Tab")
+    desk.press("Enter")
+    expect(desk.page.get_by_text("Flagged.")).to_be_visible()
+    desk.looked().press("4")
+    desk.shows(second)
+    desk.press("f")
+    expect(desk.page.locator("#flag-note")).to_have_value("about the second")
+    desk.saved()
+    assert Flag.objects.get().comparison_id == flagged
+
+
+def test_a_note_is_about_what_was_shown_when_it_was_begun(desk: Desk) -> None:
+    first = desk.token
+    desk.press("f")
+    other = desk.page.context.new_page()
+    other.goto(JUDGE)
+    Desk(other).shows(first).looked().judge("4")
+    desk.moved_on(first)
+    desk.page.locator("#flag-note").press_sequentially("about the second")
+    desk.press("Tab")
+    desk.press("Enter")
+    expect(desk.page.get_by_text("Flagged.")).to_be_visible()
+    assert Flag.objects.get().comparison_id == comparison_of(desk.token)
+
+
+def test_a_refused_note_waits_for_its_comparison(desk: Desk) -> None:
+    first = desk.token
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    desk.intercept(hold, "**/judge/flag/")
+    desk.page.evaluate("document.getElementById('flag-note').removeAttribute('maxlength')")
+    desk.press("f")
+    desk.page.fill("#flag-note", "x" * 20_000)
+    desk.page.get_by_role("button", name="Flag for an admin").click()
+    desk.wait_for("document.getElementById('saved').dataset.state === 'saving'")
+    desk.looked().press("4")
+    desk.moved_on(first)
+    desk.press("f")
+    desk.page.keyboard.type("about the second")
+    held.pop().continue_()
+    expect(desk.page.locator("#notices .error")).to_have_count(1)
+    expect(desk.page.locator("#flag-note")).to_have_value("about the second")
+    desk.press("Escape")
+    second = desk.token
+    desk.saved().press("u")
+    desk.moved_on(second)
+    desk.press("f")
+    expect(desk.page.locator("#flag-note")).to_have_value("x" * 20_000)

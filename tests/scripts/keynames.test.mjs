@@ -13,6 +13,7 @@ test("a key has a name, and a digit counts with Shift", () => {
     [{ key: "ф", code: "KeyA" }, ["ф", "a"]], // another script
     [{ key: "س", code: "KeyS" }, ["س", "s"]],
     [{ key: "١", code: "Digit1" }, ["١", "1"]],
+    [{ key: "€", code: "KeyE", getModifierState: (name) => name === "AltGraph" }, ["€"]],
     [{ key: "a", code: "KeyQ" }, ["a"]], // Latin letters are where they are
   ];
   for (const [event, names] of cases) assert.deepEqual(keysOf(event), names);

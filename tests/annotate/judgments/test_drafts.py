@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.errors import RefusalError
-from annotate.judgments import drafts, judging
+from annotate.judgments import drafts, judging, undoing
 from annotate.judgments.verdicts import RATIONALE_LIMIT
 from annotate.models import Flag
 from annotate.queueing import queue
@@ -48,3 +48,13 @@ def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, clai
         drafts.flag(claim.project, owner, claim.token)
     with pytest.raises(RefusalError):
         drafts.flag(claim.project, teammate, claim.token, "x" * 2001)
+
+
+def test_a_flag_that_an_undo_overtook_is_taken(project, teammate, owner, claim):
+    judging.record(project, teammate, claim.token, TIE)
+    undone = undoing.undo(project, teammate)
+    assert undone.token != claim.token
+    drafts.flag(project, teammate, claim.token, "Broken")
+    assert Flag.objects.get().comparison_id == claim.comparison_id
+    with pytest.raises(RefusalError):
+        drafts.flag(project, owner, claim.token)
