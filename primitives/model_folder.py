@@ -55,7 +55,7 @@ def find_problem(folder: Path, name: str) -> str:
 def find_common_problem(folder: Path, names: Collection[str], gguf: str | None = None) -> str:
     """Return what is wrong with a folder in any format, or with one whose weights are in `gguf`, or "".
 
-    Files that nobody reads are not looked at. Raises OSError.
+    Only files that are read count. Raises OSError.
     """
     present = {path.name for path in folder.iterdir()}  # with links to nothing
     read = [name for name in present if name in _READ_BESIDE or name.endswith(_ALL_READ)]

@@ -203,9 +203,7 @@ def in_another_connection(act: Callable[[], Any]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_files_of_a_model_are_looked_at_before_the_project_is_locked(
-    make_round, owner, tiny, monkeypatch
-):
+def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkeypatch):
     """A folder may lie on a slow disk, and everybody who judges waits for the project's row."""
     looked_at, check = [], state_machine.check_model
 

@@ -150,7 +150,7 @@ def test_whole_models_in_parts_and_behind_links_are_taken(folder: Path, models: 
     assert base_models.files_problem(str(folder)) == ""
 
 
-def test_a_folder_whose_weights_are_one_gguf_file_is_taken_whatever_is_beside_it(folder: Path) -> None:
+def test_a_folder_of_one_gguf_file_and_a_config_is_taken(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "tiny.Q8_0.gguf").write_bytes(b"GGUF")
     (folder / "mmproj-tiny.gguf").write_bytes(b"GGUF")
@@ -168,7 +168,7 @@ def test_files_that_nobody_reads_refuse_no_folder(folder: Path) -> None:
     assert find_model(str(folder), None).gguf is None
 
 
-def test_shards_that_are_links_to_nothing_or_pointers_are_named(folder: Path) -> None:
+def test_shards_that_are_not_there_are_named(folder: Path) -> None:
     shard(folder, "a")
     second = folder / "model-00002-of-00002.safetensors"
     second.symlink_to("/nowhere/file")
