@@ -22,11 +22,22 @@ _VOCABULARIES = (
     *("spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_READ_BESIDE = {  # of a model and its tokenizer, beside the weights
+    *(
+        CONFIG,
+        "generation_config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ),
+    *(*_VOCABULARIES, "merges.txt", "chat_template.json"),
+}
+_ALL_READ = (".jinja", ".model", ".tiktoken")  # suffixes of templates and vocabularies of any name
 _POINTER = b"version https://git-lfs.github.com/"
 _MENTIONED = 5  # files that a sentence lists
-_MOST_CONFIG = 16 << 20  # bytes of a configuration or an index, which have some kilobytes, and megabytes
+_MOST = {CONFIG: 16 << 20, INDEX: 64 << 20}  # bytes; they have kilobytes, and up to 20 MiB for many experts
 _MOST_HEADER = 100 << 20  # bytes, as the library reads no longer one
-_END = 64  # bytes in which a JSON file ends
+_END = 4096  # bytes in which a JSON file begins and ends, with blanks around it
 
 
 def find_problem(folder: Path, name: str) -> str:
@@ -41,9 +52,18 @@ def find_problem(folder: Path, name: str) -> str:
     return problem or find_format_problem(folder, names)
 
 
-def find_common_problem(folder: Path, names: Collection[str]) -> str:
-    """Return what is wrong with a folder in any format, or "". Raises OSError."""
-    return _link_problem(folder) or _pointer_problem(folder, names) or adapter_problem(names)
+def find_common_problem(folder: Path, names: Collection[str], gguf: str | None = None) -> str:
+    """Return what is wrong with a folder in any format, or with one whose weights are in `gguf`, or "".
+
+    Only files that are read count. Raises OSError.
+    """
+    present = {path.name for path in folder.iterdir()}  # with links to nothing
+    read = [name for name in present if name in _READ_BESIDE or name.endswith(_ALL_READ)]
+    if gguf or not {WEIGHTS, INDEX} & set(names):
+        read += [gguf] if gguf else [*({WEIGHTS, INDEX} & present), *list_ggufs(present)]
+    else:
+        read.append(WEIGHTS if WEIGHTS in names else INDEX)
+    return _content_problem(folder, sorted(read)) or adapter_problem(names)
 
 
 def find_format_problem(folder: Path, names: Collection[str]) -> str:
@@ -92,6 +112,12 @@ def list_ggufs(names: Collection[str]) -> list[str]:
     return sorted(name for name in names if name.endswith(".gguf") and not name.startswith("mmproj"))
 
 
+def only_gguf(names: Collection[str]) -> str | None:
+    """Return the GGUF file that holds a folder's weights, if it is the only one and no safetensors are beside it."""
+    found = list_ggufs(names)
+    return found[0] if len(found) == 1 and not {WEIGHTS, INDEX} & set(names) else None
+
+
 def list_names(folder: Path) -> set[str]:
     """Return the names of the files in a folder. Raises OSError."""
     return {file.name for file in folder.iterdir() if file.is_file()}
@@ -103,15 +129,14 @@ def write_listing(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:_MENTIONED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _link_problem(folder: Path) -> str:
-    for path in sorted(folder.iterdir()):
-        if path.name.endswith(READ) and path.is_symlink() and not path.exists():
+def _content_problem(folder: Path, read: Collection[str]) -> str:
+    """Return which of the files that are read is a link to nothing, or a pointer, or "". Raises OSError."""
+    for path in (folder / name for name in read):
+        if path.is_symlink() and not path.exists():
             return f"{path.name} is a link to a file that is not there; copy the file itself"
-    return ""
-
-
-def _pointer_problem(folder: Path, names: Collection[str]) -> str:
-    for path in sorted(folder / name for name in names if name.endswith(READ)):
+    for path in (folder / name for name in read):
+        if not path.is_file():
+            continue
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 return f"{path.name} is a pointer of Git LFS and not the file; run git lfs pull in its folder"
@@ -119,16 +144,28 @@ def _pointer_problem(folder: Path, names: Collection[str]) -> str:
 
 
 def _config_problem(folder: Path) -> str:
+    if problem := _size_problem(folder / CONFIG):
+        return problem
     if _read_object(folder / CONFIG) is None:
         return f"{CONFIG} is damaged or cut short, or not an object of JSON; copy it again"
     return ""
 
 
+def _size_problem(path: Path) -> str:
+    size, most = path.stat().st_size, _MOST[path.name]
+    return f"{path.name} has {size:,} bytes, and no more than {most:,} are read" if size > most else ""
+
+
 def _shards_problem(folder: Path, names: Collection[str]) -> str:
+    if WEIGHTS not in names and (problem := _size_problem(folder / INDEX)):
+        return problem
     try:
         shards = list_shards(folder)
     except ValueError:
         return f"{INDEX} is damaged; copy it again"
+    present = {path.name for path in folder.iterdir()}
+    if problem := _content_problem(folder, [name for name in shards if name in present]):
+        return problem
     if missing := [name for name in shards if name not in names]:
         of_it = f"of the {len(shards)} files of its weights, it lacks {write_listing(missing)}"
         return f"{of_it}; copy what is missing"
@@ -172,10 +209,11 @@ def _tokenizer_problem(folder: Path, names: Collection[str]) -> str:
 
 def _read_object(path: Path) -> dict[str, Any] | None:
     """Return the object of a JSON file; None if it holds none, is damaged, or is larger than any. Raises OSError."""
+    most = _MOST[path.name]
     with path.open("rb") as file:
-        content = file.read(_MOST_CONFIG + 1)
+        content = file.read(most + 1)
     try:
-        found = json.loads(content.decode("utf-8-sig")) if len(content) <= _MOST_CONFIG else None
+        found = json.loads(content.decode("utf-8-sig")) if len(content) <= most else None
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

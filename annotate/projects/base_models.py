@@ -14,7 +14,14 @@ from django.conf import settings
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
-from primitives.model_folder import find_problem, list_ggufs, list_names
+from primitives.model_folder import (
+    CONFIG,
+    find_common_problem,
+    find_problem,
+    list_ggufs,
+    list_names,
+    only_gguf,
+)
 
 STARTER = "starter"  # the model that comes with Whetstone, by this name in the database
 SMOLLM2 = "smollm2"  # the chat model that the demo downloads, likewise
@@ -60,9 +67,11 @@ def files_problem(name: str) -> str:
     if problem := gguf_problem(name):
         return problem
     try:
-        if folder.is_file() or (list_ggufs(list_names(folder)) and not (folder / "config.json").exists()):
+        if folder.is_file():
             return ""
-        reason = find_problem(folder, name)
+        names = list_names(folder)
+        gguf = only_gguf(names)
+        reason = find_common_problem(folder, names, gguf) if gguf else find_problem(folder, name)
     except OSError as error:
         reason = error.strerror or str(error)
     sentence = _("The base model “%(name)s” cannot be used: %(reason)s.")
@@ -75,11 +84,10 @@ def gguf_problem(name: str) -> str:
     Only names and first bytes are looked at here. The engine reads the whole file before it loads it.
     """
     found = Path(locate(name) or "")
-    if not found.is_absolute() or (found / "config.json").exists():
+    if not found.is_absolute():
         return ""
     try:
-        files = [found] if found.is_file() else sorted(found.glob("*.gguf"))
-        files = [file for file in files if not file.name.startswith("mmproj")]
+        files = _ggufs(found)
         damaged = [file.name for file in files if _first_bytes(file) != b"GGUF"]
     except OSError as error:
         return _("The base model cannot be read: %(reason)s.") % {"reason": error.strerror or str(error)}
@@ -96,6 +104,15 @@ def gguf_problem(name: str) -> str:
     if damaged:
         return _("%(file)s is not a GGUF file, or is damaged: copy it again.") % {"file": damaged[0]}
     return ""
+
+
+def _ggufs(found: Path) -> list[Path]:
+    """Return the GGUF files that may be meant: none in a folder with a configuration and several, or other weights."""
+    if found.is_file():
+        return [found]
+    names = list_names(found)
+    is_other = CONFIG in names and only_gguf(names) is None
+    return [] if is_other else [found / name for name in list_ggufs(names)]
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -67,6 +67,23 @@ def start_from(project: Project, base_model: str) -> Policy:
     Never by changing a policy's model: a round that started from it may be writing with it at this moment.
     Raises RefusalError if the model is missing, or not allowed on this site.
     """
+    _check_files(project, base_model)
+    return _start_from(project, base_model)
+
+
+def _check_files(project: Project, base_model: str) -> None:
+    """Look at the files of a model, before the project is locked, unless it starts from it. Raises RefusalError."""
+    now = Project.objects.get(pk=project.pk)
+    is_known = now.current_policy is not None and now.current_policy.base_model == base_model
+    if is_known and may_choose_base_model(now):
+        return
+    if base_models.locate(base_model) is None:
+        raise RefusalError(base_models.explain_refusal(base_model), "base_model")
+    if problem := base_models.files_problem(base_model):
+        raise RefusalError(problem, "base_model")
+
+
+def _start_from(project: Project, base_model: str) -> Policy:
     with transaction.atomic():
         # Locked as a round that starts locks it: no round starts between the look and the change.
         before = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
@@ -75,8 +92,6 @@ def start_from(project: Project, base_model: str) -> Policy:
             return old
         if base_models.locate(base_model) is None:
             raise RefusalError(base_models.explain_refusal(base_model), "base_model")
-        if problem := base_models.files_problem(base_model):
-            raise RefusalError(problem, "base_model")
         name = _free_name(project, base_model)
         policy = Policy.objects.create(
             project=project, name=name, kind=Policy.Kind.BASE, base_model=base_model
@@ -112,6 +127,8 @@ def change_settings(
     Comparisons made so far follow if `apply_needed`, in chunks, as annotators judge meanwhile. Saving again
     completes what a crash left. Raises RefusalError, with nothing stored.
     """
+    if base_model:
+        _check_files(project, base_model)
     with transaction.atomic():
         project.save(update_fields=columns)
         if changed:
@@ -119,7 +136,7 @@ def change_settings(
             details: dict[str, Any] = {"guidelines": project.guidelines} if "guidelines" in changed else {}
             trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed), **details)
         if base_model:
-            start_from(project, base_model)
+            _start_from(project, base_model)
     if apply_needed:
         change_needed(project, project.judgments_needed)
 

@@ -200,3 +200,19 @@ def in_another_connection(act: Callable[[], Any]) -> None:
         act()
     finally:
         connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkeypatch):
+    """A folder may lie on a slow disk, and everybody who judges waits for the project's row."""
+    looked_at, check = [], state_machine.check_model
+
+    def look(plan: Any) -> None:
+        looked_at.append(connection.in_atomic_block)
+        check(plan)
+
+    monkeypatch.setattr(state_machine, "check_model", look)
+    round_ = make_round("rejected")
+    state_machine.cancel(state_machine.retrain(round_, round_.start_policy, owner), owner)
+    state_machine.cancel(state_machine.write(round_.project, owner, 1), owner)
+    assert looked_at == [False, False, False]

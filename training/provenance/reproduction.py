@@ -50,7 +50,8 @@ On the same kind of processor, with the same versions of the libraries, the adap
 - `config.json`, `pairs.jsonl` and, if there, `assisted_pairs.jsonl`, `heldout.jsonl` and `template_date.txt` are what
   training reads.
 - `prompts.jsonl` is what the policy wrote for: `python -m training.engine sample DIR` after training.
-- `result/` holds what came of it here: the adapter, metrics, samples, and the summary with hashes of every file.
+- `result/` holds what came of it here: the adapter, metrics, samples, and the summary with the hashes of what each
+  step read and wrote. A path in an `adapter_config.json` is a name here, and its hash is that of the file here.
 """
 
 

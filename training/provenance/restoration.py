@@ -25,6 +25,7 @@ from training.standings.probed import rename_people
 
 AT_A_TIME = 2_000
 NOT_IN_THE_ARCHIVE = "runs/(not in the archive)/adapter"  # no round and no policy has such a folder
+NO_POLICY = 2**63 - 1  # an id that none has
 LONGEST = 2**31  # characters, of a text without a limit
 COUNTERS = {  # state of a claim -> the counter of its comparison
     **dict.fromkeys(Claim.HOLDING, "claimed"),
@@ -53,6 +54,19 @@ class Restoration:
         if type(pk) is not int or not among.rows or not among.first <= pk <= among.last:
             raise ValueError(_("it names a row that the archive does not hold"))
         return pk + self.shifts[table]
+
+    def policies(self, settings: Any) -> Any:
+        """Return settings of pairs with the ids here of the policies whose completions they take."""
+        ids = settings.get("policies") if isinstance(settings, dict) else None
+        if not isinstance(ids, list) or not ids:
+            return settings
+        found = []
+        for pk in ids:
+            try:
+                found.append(self.here("policies", pk))
+            except ValueError:  # of none, as it was there
+                found.append(NO_POLICY)
+        return settings | {"policies": found}
 
     def place(self, adapter: str) -> str:
         """Return the folder here, below var/, of an adapter of the archive."""
@@ -300,12 +314,15 @@ def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> 
         case "rounds":
             values["folder"] = restoration.folder(values["number"])
             values["summary"] = restoration.rename_people(values["summary"])
+            if "pairs" in values["settings"]:
+                values["settings"]["pairs"] = restoration.policies(values["settings"]["pairs"])
             config = values["settings"].get("config", {})
             if config.get("start_adapter"):
                 config["start_adapter"] = restoration.place(config["start_adapter"])
             if config.get("reference", "start") not in ("start", "base"):
                 config["reference"] = restoration.reference(config["reference"])
         case "snapshots":
+            values["settings"] = restoration.policies(values["settings"])
             for name, shifted in (("comparison_shift", "comparisons"), ("judgment_shift", "judgments")):
                 values[name] = values.get(name, 0) + restoration.shifts[shifted]
     return values

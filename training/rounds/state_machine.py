@@ -111,8 +111,14 @@ def start(
     Its gate compares with the current policy, or with the one that is named by `against`. Raises RoundError, naming
     the field at fault, if the round cannot be queued. Nothing is changed then.
     """
+    _policy, checked = _plan_training(Project.objects.get(pk=project.pk), begin, chosen or {})
+    check_model(checked)  # which opens files, so the project is not locked yet
     with transaction.atomic():
+        project = _locked(project)
         policy, plan = _plan_training(project, begin, chosen or {})
+        _check_anew(plan, checked)
+        workers.check_devices(plan.processes)
+        _check_free(project)
         against = against or policy.project.current_policy
         against = None if against == policy else against  # which a round without another one compares with
         check_opponent(policy, against)
@@ -127,15 +133,16 @@ def start(
 
 
 def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
-    """Lock the project, and plan a round that trains, from `begin` or the base policy. Raises RefusalError."""
-    project = _locked(project)
+    """Plan a round that trains, from `begin` or the base policy. Raises RefusalError."""
     policy = named_start(project, begin) if begin else usual_start(project)
     policy.project = project
-    plan = Plan.for_project(project, policy, chosen)
-    check_model(plan)
-    workers.check_devices(plan.processes)
-    _check_free(project)
-    return policy, plan
+    return policy, Plan.for_project(project, policy, chosen)
+
+
+def _check_anew(plan: Plan, checked: Plan) -> None:
+    """Check the model of a plan unless it is that of a `checked` one, made before the project was locked."""
+    if plan.config != checked.config:
+        check_model(plan)
 
 
 def retrain(original: Round, policy: Policy, by: User | None, *, reference: Policy | None = None) -> Round:
@@ -144,14 +151,14 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
     A `reference` takes the place of the policy that the settings name. The judgments are those that stood when it was
     started. Raises RoundError as `start` does.
     """
+    plan = Plan.of_round(original.settings)
+    config = replace(plan.config, start_adapter=check_policy(policy).adapter or None)
+    if reference is not None:
+        config = replace(config, reference=check_policy(reference).adapter)
+    plan = replace(plan, config=config)
+    check_model(plan)  # which opens files, so the project is not locked yet
     with transaction.atomic():
         project = _locked(original.project)
-        plan = Plan.of_round(original.settings)
-        config = replace(plan.config, start_adapter=check_policy(policy).adapter or None)
-        if reference is not None:
-            config = replace(config, reference=check_policy(reference).adapter)
-        plan = replace(plan, config=config)
-        check_model(plan)
         _check_free(project)
         snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
         policy.project = project
@@ -183,19 +190,26 @@ def write(
         raise RoundError(sentence % {"most": f"{MAX_WRITTEN:,}", "count": count}, "count")
     if not project.prompts.for_rounds().exists():
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
+
+    def plan_writing(project: Project) -> tuple[Policy, Plan]:
+        wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
+        writer = check_writer(wanted)
+        writer.project = project
+        return writer, Plan.for_writing(project, writer, count, sampling, choosing)
+
+    writer, checked = plan_writing(Project.objects.get(pk=project.pk))
+    if not is_endpoint(writer):
+        check_model(checked)  # which opens files, so the project is not locked yet
     with transaction.atomic():
         project = _locked(project)
-        wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
-        policy = check_writer(wanted)
-        policy.project = project
-        plan = Plan.for_writing(project, policy, count, sampling, choosing)
-        if not is_endpoint(policy):
-            check_model(plan)
+        writer, plan = plan_writing(project)
+        if not is_endpoint(writer):
+            _check_anew(plan, checked)
         _check_free(project)
-        check_opponent(policy, against)
+        check_opponent(writer, against)
         hold_out_enough(project)
         message = f"{count} comparison{'' if count == 1 else 's'} to write."
-        return _queue(policy, plan, by, message, trains=False, against=against)
+        return _queue(writer, plan, by, message, trains=False, against=against)
 
 
 def _locked(project: Project) -> Project:

@@ -18,7 +18,7 @@ from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from annotate.projects.prompts import hold_out_more, sensible_more, spare_prompts
 from training.models import DryRun, Round, Sweep, Worker
-from training.provenance.portability import names_paths, portable_chunks
+from training.provenance.portability import PortableChunks, names_paths
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import deciding, state_machine
 from training.rounds.plan import MOST_COMPARISONS, Plan, dotted
@@ -321,7 +321,7 @@ def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse 
     kind = "text/plain; charset=utf-8" if name.endswith(".log") else "application/json"
     disposition = content_disposition_header(True, filename) or "attachment"
     headers = {"Content-Disposition": disposition}
-    return StreamingHttpResponse(portable_chunks(round_, name, file), content_type=kind, headers=headers)
+    return StreamingHttpResponse(PortableChunks(round_, name, file), content_type=kind, headers=headers)
 
 
 @require_GET

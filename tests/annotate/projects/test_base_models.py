@@ -14,6 +14,8 @@ from django.conf import settings as site
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project, Prompt
 from annotate.projects import base_models, lifecycle
+from primitives.model_folder import list_names, only_gguf
+from training.engine.model.files import find_model
 
 pytestmark = pytest.mark.once  # no query is special to a database
 
@@ -145,6 +147,51 @@ def test_whole_models_in_parts_and_behind_links_are_taken(folder: Path, models: 
         (linked / path.name).symlink_to(path)
     assert base_models.files_problem(str(linked)) == ""
     shard(folder, "a", "b")
+    assert base_models.files_problem(str(folder)) == ""
+
+
+def test_a_folder_of_one_gguf_file_and_a_config_is_taken(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "tiny.Q8_0.gguf").write_bytes(b"GGUF")
+    (folder / "mmproj-tiny.gguf").write_bytes(b"GGUF")
+    assert base_models.files_problem(str(folder)) == ""
+    assert only_gguf(list_names(folder)) == "tiny.Q8_0.gguf"  # which the engine asks
+    (folder / "tiny.Q8_0.gguf").write_bytes(b"<!doctype html>")
+    assert base_models.files_problem(str(folder)).startswith("tiny.Q8_0.gguf is not a GGUF file")
+
+
+def test_files_that_nobody_reads_refuse_no_folder(folder: Path) -> None:
+    for name in ("consolidated.safetensors", "trainer_state.json", "model.safetensors.index.json", "a.gguf"):
+        (folder / name).symlink_to("/nowhere/file")
+        (folder / f"2-{name}").write_text("version https://git-lfs.github.com/spec/v1")
+    assert base_models.files_problem(str(folder)) == ""
+    assert find_model(str(folder), None).gguf is None
+
+
+def test_shards_that_are_not_there_are_named(folder: Path) -> None:
+    shard(folder, "a")
+    second = folder / "model-00002-of-00002.safetensors"
+    second.symlink_to("/nowhere/file")
+    assert f"{second.name} is a link to a file that is not there" in base_models.files_problem(str(folder))
+    second.unlink()
+    second.write_text("version https://git-lfs.github.com/spec/v1")
+    assert f"{second.name} is a pointer of Git LFS" in base_models.files_problem(str(folder))
+
+
+def test_an_index_may_be_larger_than_a_configuration(folder: Path) -> None:
+    shard(folder, "a", "b")
+    index = folder / "model.safetensors.index.json"
+    written = json.loads(index.read_text())
+    index.write_text(json.dumps(written | {"metadata": " " * (20 << 20)}))
+    assert base_models.files_problem(str(folder)) == ""
+    (folder / "config.json").write_text(json.dumps({"filler": " " * (20 << 20)}))
+    says = f"config.json has {(20 << 20) + 14:,} bytes, and no more than 16,777,216 are read."
+    assert base_models.files_problem(str(folder)).endswith(says)
+
+
+def test_blanks_at_the_end_of_a_tokenizer_are_no_damage(folder: Path) -> None:
+    with (folder / "tokenizer.json").open("a") as file:
+        file.write("\r\n" * 100)
     assert base_models.files_problem(str(folder)) == ""
 
 

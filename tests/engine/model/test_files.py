@@ -126,6 +126,21 @@ def test_fewer_layers_than_the_weights_have_are_refused(tiny_model: Path, tmp_pa
         load_base(TrainConfig.from_dict({"base_model": str(folder)}))
 
 
+@pytest.mark.parametrize("called", ["num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"])
+def test_layers_of_multi_token_prediction_are_not_missed(
+    tiny_model: Path, tmp_path: Path, called: str
+) -> None:
+    """DeepSeek and GLM keep them after the layers that the model has, under names of the same form."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 1}
+    config = TrainConfig.from_dict({"base_model": str(folder)})
+    (folder / "config.json").write_text(json.dumps(settings | {called: 1}))
+    assert load_base(config).base.config.num_hidden_layers == 1
+    (folder / "config.json").write_text(json.dumps(settings | {called: 0}))
+    with pytest.raises(ModelError, match=r"its weights have model\.layers\.1\."):
+        load_base(config)
+
+
 @pytest.mark.parametrize("damage", [cut, emptied])
 def test_a_damaged_adapter_is_one_sentence_to_every_verb(make_run, tmp_path: Path, damage) -> None:
     run = make_run()

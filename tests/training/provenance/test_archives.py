@@ -14,6 +14,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from annotate.forms.pair_settings import name_pair_settings
 from annotate.judgments import revising
 from annotate.models import Comparison, Import, Project, Snapshot, User
 from annotate.pairs.settings import PairSettings
@@ -181,6 +182,21 @@ def test_a_reference_that_is_not_in_an_archive_is_missed(finished: Round) -> Non
     with pytest.raises(RoundError, match="neither on this machine nor in the storage") as refused:
         on_this_machine(Plan.from_dict(moved.settings).config)
     assert refused.value.field == "reference"
+
+
+def test_settings_of_pairs_name_the_same_policies_after_a_move(finished: Round) -> None:
+    project, there = finished.project, finished.start_policy
+    chosen = finished.snapshot.settings | {"policies": [there.pk, 987_654_321]}
+    finished.settings["pairs"]["policies"] = [there.pk]
+    finished.save()
+    sent = changed(archive_of(project), in_rows("snapshots", settings=chosen))
+    moved = restore(ArchiveReader(io.BytesIO(sent)), slug="moved")
+    here = moved.policies.get(name=there.name)
+    assert here.pk != there.pk
+    snapshot, round_ = moved.snapshots.get(), moved.rounds.get()
+    assert snapshot.settings["policies"] == [here.pk, 2**63 - 1]
+    assert ("Completions of", f"{here.name}, #{2**63 - 1}") in name_pair_settings(snapshot.settings, moved)
+    assert Plan.from_dict(round_.settings).pairs.policies == (here.pk,)
 
 
 def test_an_archive_from_before_ratings_is_restored(finished: Round) -> None:

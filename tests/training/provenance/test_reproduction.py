@@ -1,5 +1,7 @@
 """The download of a round; that it trains to the same bytes is seen in tests/training/test_runner.py."""
 
+import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +9,13 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.http import StreamingHttpResponse
 from django.urls import reverse
 
 from tests.training.elsewhere import unpack
 from training.engine.rundir import RunDirectory
 from training.models import Round
+from training.provenance.portability import LINE, PortableChunks
 from training.rounds import runner, state_machine
 
 pytestmark = pytest.mark.django_db
@@ -46,8 +50,10 @@ def test_a_download_holds_no_path_of_its_server(
     (files.adapter / "adapter_config.json").write_bytes(CONFIG)
     (files.adapter / "link.json").symlink_to(settings.BASE_DIR / "manage.py")
     (files.root / "secrets.log").write_text("not to be sent")
-    inputs = {str(settings.STARTER_MODEL / "config.json"): "ab"}
+    there = hashlib.sha256(CONFIG).hexdigest()
+    inputs = {str(settings.STARTER_MODEL / "config.json"): "ab", "start_adapter/adapter_config.json": there}
     summary = {"inputs": inputs, "threads": 3, "device": "cpu", "events": [f"Read {settings.VAR}/runs."]}
+    summary["outputs"] = {"adapter/adapter_config.json": there}
     files.done.write_text(json.dumps({"train": summary}))
 
     for user, status in ((owner, 200), (teammate, 403), (outsider, 404), (None, 302)):
@@ -67,6 +73,10 @@ def test_a_download_holds_no_path_of_its_server(
         text = (run / name).read_text()
         assert str(settings.VAR) not in text
         assert str(settings.BASE_DIR) not in text
+    train = json.loads((run / "result" / "done.json").read_text())["train"]
+    for name, listed in (("start_adapter", train["inputs"]), ("adapter", train["outputs"])):
+        sent = (run if name == "start_adapter" else run / "result") / name / "adapter_config.json"
+        assert listed[f"{name}/adapter_config.json"] == hashlib.sha256(sent.read_bytes()).hexdigest()
     config = RunDirectory(run).read_config()
     assert (config.threads, config.device) == (1, "cpu")  # the round's own; found out by itself
     assert config.start_adapter == str(run / "start_adapter")
@@ -84,7 +94,9 @@ def test_single_files_hold_no_path_of_their_server(
     files.adapter.mkdir()
     (files.adapter / "adapter_config.json").write_bytes(CONFIG)
     (files.root / "train.log").write_text(f"Read {settings.STARTER_MODEL}, wrote {files.root}/adapter.\n")
-    files.done.write_text(json.dumps({"train": {"events": [f"Read {settings.STARTER_MODEL}."]}}))
+    outputs = {"adapter/adapter_config.json": hashlib.sha256(CONFIG).hexdigest(), "pairs.jsonl": "ab"}
+    summary = {"events": [f"Read {settings.STARTER_MODEL}."], "outputs": outputs}
+    files.done.write_text(json.dumps({"train": summary}))
     said = json.loads(files.config_file.read_text())
     assert said["base_model"] == str(settings.STARTER_MODEL)
     client, sent = client_for(owner), {}
@@ -96,7 +108,34 @@ def test_single_files_hold_no_path_of_their_server(
             assert str(path) not in sent[name], name
     assert json.loads(sent["config.json"]) == said | {"base_model": "starter"}
     assert json.loads(sent["adapter/adapter_config.json"]) == {"r": 2, "base_model_name_or_path": "starter"}
+    train = json.loads(sent["done.json"])["train"]
+    rewritten = hashlib.sha256(sent["adapter/adapter_config.json"].encode()).hexdigest()
+    assert train["outputs"] == {"adapter/adapter_config.json": rewritten, "pairs.jsonl": "ab"}
     assert sent["train.log"] == f"Read starter, wrote {settings.VAR.name}/runs/reviews-1/adapter.\n"
     files.done.write_text(f'{{"read": "{settings.STARTER_MODEL}')
     torn = client.get(reverse("round_file", args=["reviews", round_.number, "done.json"]))
     assert b"".join(torn) == b'{"read": "starter'
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("before", range(0, 80, 7))
+def test_a_long_line_of_a_log_is_sent_without_paths(make_round: Callable[..., Round], before: int) -> None:
+    round_ = make_round("training")
+    for filler in ("x", "é", "世"):
+        text = filler * ((LINE - before) // len(filler.encode()))
+        said = f"{text} {settings.STARTER_MODEL} and /srv/some/where/secret.json failed {text}\n"
+        sent = b"".join(PortableChunks(round_, "train.log", io.BytesIO(said.encode()))).decode()
+        assert sent == f"{text} starter and secret.json failed {text}\n"
+
+
+@pytest.mark.once
+def test_a_file_that_is_not_read_to_its_end_is_closed(make_round: Callable[..., Round]) -> None:
+    round_ = make_round("training")
+    for read in (0, 1):
+        file = io.BytesIO(b"one\ntwo\n")
+        chunks = PortableChunks(round_, "train.log", file)
+        for _ in range(read):
+            next(chunks)
+        for close in StreamingHttpResponse(chunks)._resource_closers:  # as at the end of a request
+            close()
+        assert file.closed

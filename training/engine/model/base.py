@@ -29,6 +29,14 @@ from training.engine.rundir import RunDirectory
 
 DEFAULT_MAX_LENGTH = 2048
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer in the name of a weight
+# What a config.json calls the number of layers for multi-token prediction, which are stored after the model's own.
+_MTP_LAYERS = (
+    "num_nextn_predict_layers",
+    "num_mtp_layers",
+    "mtp_num_hidden_layers",
+    "mtp_num_layers",
+    "num_mtp_modules",
+)
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -181,10 +189,22 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
 def _further_layer(unexpected: Collection[str], model: Any) -> str:
     """Return a weight that is one of the model's but for its number, or "": without it the model is cut short.
 
-    Other weights that a model has no place for are those of heads, or of other tasks, and are not missed.
+    Other weights that a model has no place for are those of heads, or of other tasks, and are not missed: so are
+    layers of multi-token prediction, as many as its config.json counts.
     """
-    shapes = {_NUMBER.sub("#", name) for name in model.state_dict()} if unexpected else set()
-    return min((name for name in unexpected if _NUMBER.sub("#", name) in shapes), default="")
+    if not unexpected:
+        return ""
+    shapes = {_NUMBER.sub("#", name) for name in model.state_dict()}
+    config = model.config.get_text_config()
+    own = getattr(config, "num_hidden_layers", 0)
+    counts = [getattr(config, name, 0) for name in _MTP_LAYERS]
+    spare = range(own, own + max(count if isinstance(count, int) else 0 for count in counts))
+
+    def is_missed(name: str) -> bool:
+        layer = _NUMBER.search(name)
+        return _NUMBER.sub("#", name) in shapes and not (layer and int(layer[0]) in spare)
+
+    return min(filter(is_missed, unexpected), default="")
 
 
 def model_files(config: TrainConfig) -> dict[str, str]:

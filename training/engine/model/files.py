@@ -25,6 +25,7 @@ from primitives.model_folder import (
     list_ggufs,
     list_names,
     list_shards,
+    only_gguf,
     write_listing,
 )
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
@@ -143,7 +144,7 @@ def _find(name: str, revision: str | None) -> ModelFiles:
     if revision:
         raise ConfigError("revision", f"has no effect on base_model {name}, which is a {kind}; unset it.")
     if path.is_dir():
-        return ModelFiles(name, path, gguf=_only_gguf(list_names(path)))
+        return ModelFiles(name, path, gguf=only_gguf(list_names(path)))
     if path.suffix != ".gguf":
         raise ModelError(f"base_model {name} is a file, but not a GGUF file; name the folder that it is in.")
     return ModelFiles(name, path.parent, gguf=path.name)
@@ -201,7 +202,7 @@ def _split(name: str) -> tuple[str | None, str | None]:
 def _problem(files: ModelFiles) -> str:
     """Return why files cannot be used and what to do about it, or ""."""
     names = list_names(files.folder)
-    problem = find_common_problem(files.folder, names) or _weights_problem(files, names)
+    problem = find_common_problem(files.folder, names, files.gguf) or _weights_problem(files, names)
     if problem or files.gguf:
         return problem or _gguf_problem(files.folder / str(files.gguf))
     return find_format_problem(files.folder, names) or _packages_problem(names)
@@ -263,12 +264,6 @@ def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
     if "tokenizer.ggml.tokens" not in metadata:
         return f"{name} holds no tokenizer; name a file that has one, or a folder in transformers' format"
     return ""
-
-
-def _only_gguf(names: Collection[str]) -> str | None:
-    """Return the GGUF file that holds a folder's weights, if it is the only one and no safetensors are beside it."""
-    found = list_ggufs(names)
-    return found[0] if len(found) == 1 and not {WEIGHTS, INDEX} & set(names) else None
 
 
 def _is_installed(module: str) -> bool:
