@@ -36,9 +36,15 @@ INSIDE = re.compile(
     r"([-_ ](answer|response|output|completion|model|option|text|index|idx|id))?",
     re.IGNORECASE,
 )
-# Those under which a text is the completion itself: with any text, or with one of several words.
-HELD = re.compile(r".*[-_ ](answer|response|output|completion|text)", re.IGNORECASE)
+# Those under which a text is the completion itself, and where it is that with its counterpart.
+HELD = re.compile(
+    r".*(chosen|rejected|winner|loser|preferred|better|worse)[-_ ](answer|response|output|completion|text)",
+    re.IGNORECASE,
+)
 HELD_OF_WORDS = re.compile(r"(.*[-_ ])?(chosen|rejected)", re.IGNORECASE)
+HELD_OF_TWO = re.compile(
+    r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|better|worse)", re.IGNORECASE
+)
 TOOLS = ("tools", "functions")  # parameters have any names
 DEPTH, WIDTH = 3, 50  # of the objects that are looked into
 ANSWER = re.compile(NOUN, re.IGNORECASE)
@@ -74,6 +80,7 @@ class _Signs(NamedTuple):
     is_inside: bool
     is_held: bool
     is_held_of_words: bool
+    is_held_of_two: bool
     is_completion: bool
     is_completion_of_words: bool
 
@@ -86,7 +93,8 @@ def _read_key(key: str) -> _Signs:
         RATING.fullmatch(key) is not None,
         is_inside,
         is_inside and HELD.fullmatch(key) is not None,
-        is_inside and HELD_OF_WORDS.fullmatch(key) is not None,
+        HELD_OF_WORDS.fullmatch(key) is not None,
+        HELD_OF_TWO.fullmatch(key) is not None,
         COMPLETION.fullmatch(key) is not None,
         OF_WORDS.fullmatch(key) is not None,
     )
@@ -117,15 +125,20 @@ def _says_better(key: str, value: object) -> bool:
 
 def _is_completion(key: str, value: object) -> bool:
     """Return whether a text, or a list of one, may be a completion by its key."""
-    text = value[0] if isinstance(value, list) and len(value) == 1 else value
+    text = _only(value)
     signs = _read_key(key[:KEY_LENGTH])
     return isinstance(text, str) and (
         signs.is_completion or (signs.is_completion_of_words and _is_of_words(text))
     )
 
 
-def _is_of_words(text: str) -> bool:
-    return len(text.split(maxsplit=1)) > 1
+def _only(value: object) -> object:
+    """Return the one element of a list, and any other value as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _is_of_words(text: object) -> bool:
+    return isinstance(text, str) and len(text.split(maxsplit=1)) > 1
 
 
 def _names_better(key: str, value: object, depth: int = DEPTH, *, is_alone: bool = False) -> bool:
@@ -141,7 +154,9 @@ def _names_better(key: str, value: object, depth: int = DEPTH, *, is_alone: bool
         return False
     inside = {name: inner for name, inner in islice(value.items(), WIDTH) if isinstance(name, str)}
     named = [
-        name for name, inner in inside.items() if _read_key(name[:KEY_LENGTH]).is_inside and _is_said(inner)
+        name
+        for name, inner in inside.items()
+        if _read_key(name[:KEY_LENGTH]).is_inside and _is_said(_only(inner))
     ]
     if named and (not is_alone or _holds_completion(inside, named)):
         return True
@@ -150,16 +165,18 @@ def _names_better(key: str, value: object, depth: int = DEPTH, *, is_alone: bool
 
 def _holds_completion(inside: Mapping[str, object], named: list[str]) -> bool:
     """Return whether an object holds a completion: the better one or the worse one, or what its names are about."""
+    texts = 0
     for name in named:
-        signs, value = _read_key(name[:KEY_LENGTH]), inside[name]
-        if is_chat(value) or is_message(value):
+        signs, value = _read_key(name[:KEY_LENGTH]), _only(inside[name])
+        if is_chat(value) or is_message(value) or (signs.is_held and isinstance(value, str)):
             return True
-        if isinstance(value, str) and (
-            signs.is_held or (signs.is_held_of_words and (_is_of_words(value) or len(named) > 1))
-        ):
+        if signs.is_held_of_words and (_is_of_words(value) or (isinstance(value, str) and len(named) > 1)):
             return True
+        texts += signs.is_held_of_two and _is_of_words(value)
+    if texts > 1:
+        return True
     return any(
-        (isinstance(value, str) and _is_of_words(value) and _is_completion(name, value))
+        (_is_of_words(value) and _is_completion(name, value))
         or (isinstance(value, list) and len(value) > 1 and ANSWER.search(name[:KEY_LENGTH]) is not None)
         for name, value in inside.items()
         if name not in named

@@ -1,7 +1,7 @@
 """Whetstone's own files: prompts and pairs to judge, and the pairs that it exports."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,8 @@ KEYS = (
 SIGNS = {*KEYS} - {"prompt", "id", "metadata", "tools"}  # no other format has these
 # Keys under which a word for a side may be a verdict. Under others it may be a grade, a level or a language.
 OF_VERDICT = re.compile(
-    r"(label|answer|result|human|annotat(or|ion)|rater|evaluat(or|ion)|opinion|target|truth)s?[-_ ]?[0-9]*$",
+    r"(label|answer|result|human|annotation|evaluation|assessment|comparison|opinion|target|truth"
+    r"|(?<![a-z])(pref|gt))s?[-_ ]?[0-9]*$|(annotator|rater|evaluator)s?[-_ ]?[0-9]+$|(annotator|rater|evaluator)s$",
     re.IGNORECASE,
 )
 # The same for a number, which is plain metadata under “topic_label”.
@@ -35,7 +36,7 @@ LABEL = re.compile(r"((human|gold|true|truth|majority|final)[-_ ]?)?labels?", re
 COMPARES = re.compile(
     r"better|prefer|wins|both|[<>=]|(completion|response|answer)[-_ ]*[ab12]", re.IGNORECASE
 )
-KEY_LENGTH = 200  # characters of a key that are looked at
+KEY_LENGTH, WIDTH = 200, 50  # characters of a key, and values under it, that are looked at
 
 
 def _fits(record: Record) -> bool:
@@ -59,6 +60,9 @@ def _say_nothing(records: Sequence[Record]) -> bool:
 
 def _may_judge(key: str, value: object) -> bool:
     """Return whether a value may be a verdict: one in several words, or a word or a number under such a key."""
+    if isinstance(value, list | Mapping):  # of several annotators
+        several = value if isinstance(value, list) else list(value.values())
+        return any(_may_judge(key, item) for item in several[:WIDTH] if not isinstance(item, list | Mapping))
     if LABEL.fullmatch(key) and (isinstance(value, bool) or fields.is_number(value)):
         return True
     if not isinstance(value, str) or read_verdict(value, COMPLETIONS) is None:

@@ -109,6 +109,8 @@ def test_a_pair_in_another_language_is_not_a_prompt(record: dict[str, Any]) -> N
         {"meta": {"chosen": "It is blue."}},
         {"meta": {"verdict": "x", "response_a": "It is blue."}},
         {"meta": {"winner": 0, "responses": ["Blue.", "Green."]}},
+        {"meta": {"better": "It is blue.", "worse": "It is green."}},
+        {"meta": {"chosen": ["It is blue."], "rejected": ["It is green."]}},
     ],
     ids=str,
 )
@@ -124,6 +126,7 @@ def test_a_preference_in_any_shape_is_not_a_prompt(said: dict[str, Any]) -> None
         {"meta": {"winner": "", "chosen": None, "better": {}}, "flag": "", "model_output": "It is blue."},
         {"flag": False, "reward": "5 gold", "advantage": 1, "liked": True, "reference_answer": "Blue."},
         {"persona": {"dietary_preference": "vegan"}, "example": {"chosen": "x"}},
+        {"meta": {"winner": "Real Madrid", "loser": "Bayern", "preference_text": "likes dogs"}},
         {
             "meta": {"verdict": "guilty of it all", "judge": "Jo Doe", "better": True},
             "info": {"preferred": "en"},
@@ -190,7 +193,7 @@ def test_a_chat_with_a_rated_answer_is_not_a_prompt() -> None:
     "metadata",
     [
         {"grade": "B", "level": "A", "lang": "a", "source": "left"},
-        {"topic": "equal", "x": "tie"},
+        {"topic": "equal", "x": "tie", "annotator": "a", "topic_label": "3"},
         {"label": "science", "answer": "Blue is right."},
     ],
     ids=str,
@@ -211,6 +214,9 @@ def test_metadata_that_reads_like_a_side_is_metadata(metadata: dict[str, str]) -
         {"label": 1},
         {"human_label": "0"},
         {"annotator_1": "A"},
+        {"labels": ["A", "B"]},
+        {"annotators": {"maria": "A"}},
+        {"pref": "A"},
         {"x": "completion_b"},
         {"x": "A>B"},
         {"x": "prefer A"},
