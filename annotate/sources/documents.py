@@ -260,7 +260,7 @@ def _members(window: "_Window") -> Iterator[tuple[Any, Any, str]]:
     mark = ","
     while mark != "}":
         window.skip()
-        key, _text = window.take_value()
+        key = json.loads(window.take())
         if window.peek() != ":":
             raise window.error(_("A colon is missing"))
         window.skip()

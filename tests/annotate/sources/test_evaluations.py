@@ -1,4 +1,4 @@
-"""What people said in evaluations of models: which metric decides, and chats of any length."""
+"""Evaluations of models by people: which metric decides, and chats of any length."""
 
 import time
 from typing import Any

@@ -188,6 +188,12 @@ def test_numbers_hold_rows_alike_in_documents_of_any_length(document: dict[str, 
             assert [json.loads(line) for line in found.file] == rows
 
 
+def test_a_number_that_is_not_in_quotes_is_not_a_key() -> None:
+    document = b'{5: {"n": 1}' + b" " * (documents.RECORD_LIMIT + 1) + b"}"
+    with pytest.raises(FileError), as_lines(io.BytesIO(document), "bad.json", LIMIT):
+        pass
+
+
 def test_rows_whose_texts_are_cut_are_not_read() -> None:
     rows = [{"row": {"prompt": "Sk", "chosen": "b"}, "truncated_cells": ["prompt"]}]
     with pytest.raises(FileError, match="The viewer has cut texts"):
