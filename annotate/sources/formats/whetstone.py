@@ -60,14 +60,15 @@ def _say_nothing(records: Sequence[Record]) -> bool:
 
 def _may_judge(key: str, value: object) -> bool:
     """Return whether a value may be a verdict: one in several words, or a word or a number under such a key."""
-    if isinstance(value, list | Mapping):  # of several annotators
+    is_of_verdict = OF_VERDICT.search(key) is not None
+    if is_of_verdict and isinstance(value, list | Mapping):  # of several annotators
         several = value if isinstance(value, list) else list(value.values())
         return any(_may_judge(key, item) for item in several[:WIDTH] if not isinstance(item, list | Mapping))
     if LABEL.fullmatch(key) and (isinstance(value, bool) or fields.is_number(value)):
         return True
     if not isinstance(value, str) or read_verdict(value, COMPLETIONS) is None:
         return False
-    return OF_VERDICT.search(key) is not None or COMPARES.search(value) is not None
+    return is_of_verdict or COMPARES.search(value) is not None
 
 
 def _others(record: Record) -> Record:

@@ -195,10 +195,11 @@ def test_a_chat_with_a_rated_answer_is_not_a_prompt() -> None:
         {"grade": "B", "level": "A", "lang": "a", "source": "left"},
         {"topic": "equal", "x": "tie", "annotator": "a", "topic_label": "3"},
         {"label": "science", "answer": "Blue is right."},
+        {"tags": ["a>b"], "math": {"formula": "a>b"}},
     ],
     ids=str,
 )
-def test_metadata_that_reads_like_a_side_is_metadata(metadata: dict[str, str]) -> None:
+def test_metadata_that_reads_like_a_side_is_metadata(metadata: dict[str, Any]) -> None:
     record = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", **metadata}
     found = find_format([record])
     assert found is not None
