@@ -96,9 +96,16 @@ def _join_columns(value: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def _is_numbered(value: dict[str, Any]) -> bool:
     """Return whether an object holds records under their numbers."""
-    return bool(value) and all(
-        key.isdecimal() and isinstance(row, dict) and not all(name.isdecimal() for name in row)
-        for key, row in value.items()
+    return bool(value) and all(_is_numbered_row(key, row) for key, row in value.items())
+
+
+def _is_numbered_row(key: object, row: Any) -> bool:
+    """Return whether a record is under its number. Keys that are all numbers are those of a column's cells."""
+    return (
+        isinstance(key, str)
+        and key.isdecimal()
+        and isinstance(row, dict)
+        and not all(name.isdecimal() for name in row)
     )
 
 
@@ -195,7 +202,11 @@ def _elements(window: "_Window") -> Iterator[str]:
 
 
 def _long_object(window: "_Window") -> Iterator[str]:
-    """Yield the elements of the one list of records, or of rows, in an object too long for a record."""
+    """Yield the records of an object too long for one: under their numbers, or in its one list or table."""
+    if _is_numbered_document(window.file):
+        for _key, _row, text in _members(window):
+            yield _on_one_line(text)
+        return
     window.skip()
     found = False
     names: list[Any] = []
@@ -217,9 +228,6 @@ def _long_object(window: "_Window") -> Iterator[str]:
         elif key == "data" and names and not found and window.begins("[["):
             found = True
             yield from _rows(window, names)
-        elif key.isdecimal() and window.peek() == "{":
-            found = True
-            yield _on_one_line(window.take())
         elif key == "columns":
             names = _names(window.take())
         else:
@@ -235,6 +243,32 @@ def _long_object(window: "_Window") -> Iterator[str]:
             _("The JSON object is longer than %(limit)s MiB, and no list of records was found in it.")
             % {"limit": RECORD_LIMIT // 1024 // 1024}
         )
+
+
+def _is_numbered_document(file: BinaryIO) -> bool:
+    """Return whether the object in a file holds records under their numbers. It is read as far as it does."""
+    place = file.tell()
+    try:
+        return all(_is_numbered_row(key, row) for key, row, _text in _members(_Window(file)))
+    finally:
+        file.seek(place)
+
+
+def _members(window: "_Window") -> Iterator[tuple[Any, Any, str]]:
+    """Yield each key of the object that begins here, with its value and the text of it."""
+    window.peek()
+    mark = ","
+    while mark != "}":
+        window.skip()
+        key = json.loads(window.take())
+        if window.peek() != ":":
+            raise window.error(_("A colon is missing"))
+        window.skip()
+        yield key, *window.take_value()
+        mark = window.peek()
+        if mark not in ("}", ","):
+            raise window.error(_("The object is not closed") if not mark else _("A comma is missing"))
+    window.skip()
 
 
 def _names(text: str) -> list[Any]:
@@ -296,10 +330,14 @@ class _Window:
 
     def take(self) -> str:
         """Return the text of the next value."""
+        return self.take_value()[1]
+
+    def take_value(self) -> tuple[Any, str]:
+        """Return the next value, with its numbers as texts, and the text of it."""
         self.peek()
         while True:
             try:
-                _value, end = self._scan(self.text, self.at)
+                value, end = self._scan(self.text, self.at)
             except RecursionError:
                 raise self.error(_("The JSON is nested too deep")) from None
             except json.JSONDecodeError as error:
@@ -310,7 +348,7 @@ class _Window:
                     break
         text = self.text[self.at : end]
         self._move(end)
-        return text
+        return value, text
 
     def is_longer_than(self, size: int) -> bool:
         """Return whether more than so many characters are left."""

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
-from annotate.sources.formats import fields
+from annotate.sources.formats import fields, whetstone
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.signs import VERDICT, hints_verdict, holds_verdict
 from annotate.sources.formats.tools.side_by_side import read_texts
@@ -138,6 +138,24 @@ def _find(record: Record, names: Sequence[str]) -> str:
     return next((keys[name] for name in names if name in keys), "")
 
 
+def _are_of_others(records: Sequence[Record]) -> bool:
+    """Return whether records have a verdict or columns of others' names.
+
+    Whetstone's own columns without one are of its own format, unless another column may hold a verdict.
+    """
+    return any(
+        columns.verdict or "prompt" not in record or {*columns.answers} != {*whetstone.COMPLETIONS}
+        for record in records
+        if (columns := _find_columns(record)) is not None
+    )
+
+
 SIDE_BY_SIDE = Format(
-    "side-by-side", noop("Two completions with a verdict"), JUDGED, _fits, _read, explain=_explain
+    "side-by-side",
+    noop("Two completions with a verdict"),
+    JUDGED,
+    _fits,
+    _read,
+    explain=_explain,
+    fits_together=_are_of_others,
 )

@@ -12,7 +12,7 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
 from annotate.sources.formats.signs import FOREIGN_NOUN, says_foreign, stand_beside
-from annotate.sources.messages import is_chat, is_message, read_chat, read_content
+from annotate.sources.messages import is_answered, is_chat, is_message, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
 ABOUT_BETTER = (
@@ -20,8 +20,7 @@ ABOUT_BETTER = (
     "|helpful|harmless|honest|desirable"
 )
 WORDS = (
-    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|(dis)?liked"
-    "|y[-_ ]?[wl]"
+    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
 )
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
@@ -29,14 +28,24 @@ PREFERENCE = re.compile(
     rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$",
     re.IGNORECASE,
 )
-# Keys of a whole word, beside a completion: the reward of a trainer's log, and what a reader flagged.
-RATING = re.compile(r"rewards?|advantages?|flag", re.IGNORECASE)
-# Keys of objects inside a record that name the better completion, or the worse one.
+# Whole keys that rate a completion beside them: the reward of a trainer's log, and what a reader flagged or liked.
+RATING = re.compile(r"rewards?|advantages?|flag|(.*[-_ ])?(dis)?liked", re.IGNORECASE)
+# Keys of objects inside a record that name the better completion, or the worse one, where there is a completion.
 INSIDE = re.compile(
     r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|preference|verdict|better|worse)"
     r"([-_ ](answer|response|output|completion|model|option|text|index|idx|id))?",
     re.IGNORECASE,
 )
+# Those under which a text is the completion itself, and where it is that with its counterpart.
+HELD = re.compile(
+    r".*(chosen|rejected|winner|loser|preferred|better|worse)[-_ ](answer|response|output|completion|text)",
+    re.IGNORECASE,
+)
+HELD_OF_WORDS = re.compile(r"(.*[-_ ])?(chosen|rejected)", re.IGNORECASE)
+HELD_OF_TWO = re.compile(
+    r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|better|worse)", re.IGNORECASE
+)
+TOOLS = ("tools", "functions")  # parameters have any names
 DEPTH, WIDTH = 3, 50  # of the objects that are looked into
 ANSWER = re.compile(NOUN, re.IGNORECASE)
 # Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
@@ -64,21 +73,28 @@ KNOWN_LISTS = (
 
 
 class _Signs(NamedTuple):
-    """The signs in a key: that it is about which is better, is a completion, or is one if it holds several words."""
+    """The signs in a key: that it is about which is better, rates or names one, or is a completion itself."""
 
     is_preference: bool
     is_rating: bool
     is_inside: bool
+    is_held: bool
+    is_held_of_words: bool
+    is_held_of_two: bool
     is_completion: bool
     is_completion_of_words: bool
 
 
 @lru_cache(maxsize=1024)
 def _read_key(key: str) -> _Signs:
+    is_inside = INSIDE.fullmatch(key) is not None
     return _Signs(
         PREFERENCE.search(key) is not None,
         RATING.fullmatch(key) is not None,
-        INSIDE.fullmatch(key) is not None,
+        is_inside,
+        is_inside and HELD.fullmatch(key) is not None,
+        HELD_OF_WORDS.fullmatch(key) is not None,
+        HELD_OF_TWO.fullmatch(key) is not None,
         COMPLETION.fullmatch(key) is not None,
         OF_WORDS.fullmatch(key) is not None,
     )
@@ -86,38 +102,84 @@ def _read_key(key: str) -> _Signs:
 
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
-    completions = 0
-    if stand_beside(record):
+    said = {key: value for key, value in record.items() if isinstance(key, str) and value not in (None, "")}
+    if stand_beside(record) or any(_says_better(key, value) for key, value in said.items()):
         return True
-    for key, value in record.items():
-        if not isinstance(key, str) or value in (None, ""):
-            continue
-        signs = _read_key(key[:KEY_LENGTH])
-        if signs.is_preference or signs.is_rating or says_foreign(key, value) or _names_better(key, value):
-            return True
-        if _is_several(key, value) or (key in CHATS and _rates_messages(value)):
-            return True
-        text = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if isinstance(text, str):
-            completions += signs.is_completion or (
-                signs.is_completion_of_words and len(text.split(maxsplit=1)) > 1
-            )
-    return completions > 1
+    completions = sum(_is_completion(key, value) for key, value in said.items())
+    if completions == 1 and any(_names_better(key, value) for key, value in said.items()):
+        return True
+    has_answer = completions == 1 or "answer" in said or any(is_answered(said.get(key)) for key in CHATS)
+    return completions > 1 or (has_answer and any(_read_key(key[:KEY_LENGTH]).is_rating for key in said))
 
 
-def _names_better(key: str, value: object, depth: int = DEPTH) -> bool:
-    """Return whether an object, or one in a list, has a key that names the better completion. Of tools none has."""
-    if depth == 0 or key == "tools" or is_chat(value):
+def _says_better(key: str, value: object) -> bool:
+    """Return whether a key with its value is about completions, whatever stands beside it."""
+    return (
+        _read_key(key[:KEY_LENGTH]).is_preference
+        or says_foreign(key, value)
+        or _is_several(key, value)
+        or (key in CHATS and _rates_messages(value))
+        or _names_better(key, value, is_alone=True)
+    )
+
+
+def _is_completion(key: str, value: object) -> bool:
+    """Return whether a text, or a list of one, may be a completion by its key."""
+    text = _only(value)
+    signs = _read_key(key[:KEY_LENGTH])
+    return isinstance(text, str) and (
+        signs.is_completion or (signs.is_completion_of_words and _is_of_words(text))
+    )
+
+
+def _only(value: object) -> object:
+    """Return the one element of a list, and any other value as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _is_of_words(text: object) -> bool:
+    return isinstance(text, str) and len(text.split(maxsplit=1)) > 1
+
+
+def _names_better(key: str, value: object, depth: int = DEPTH, *, is_alone: bool = False) -> bool:
+    """Return whether an object, or one in a list, has a key that names the better completion. Of tools none has.
+
+    Where it `is_alone`, without a completion beside it, the object must hold the completion, too.
+    """
+    if depth == 0 or key in TOOLS or is_chat(value):
         return False
     if isinstance(value, list):
-        return any(_names_better("", item, depth - 1) for item in islice(value, WIDTH))
-    return isinstance(value, Mapping) and any(
-        isinstance(name, str)
-        and (
-            (_read_key(name[:KEY_LENGTH]).is_inside and _is_said(inner))
-            or _names_better(name, inner, depth - 1)
-        )
-        for name, inner in islice(value.items(), WIDTH)
+        return any(_names_better("", item, depth - 1, is_alone=is_alone) for item in islice(value, WIDTH))
+    if not isinstance(value, Mapping):
+        return False
+    inside = {name: inner for name, inner in islice(value.items(), WIDTH) if isinstance(name, str)}
+    named = [
+        name
+        for name, inner in inside.items()
+        if _read_key(name[:KEY_LENGTH]).is_inside and _is_said(_only(inner))
+    ]
+    if named and (not is_alone or _holds_completion(inside, named)):
+        return True
+    return any(_names_better(name, inner, depth - 1, is_alone=is_alone) for name, inner in inside.items())
+
+
+def _holds_completion(inside: Mapping[str, object], named: list[str]) -> bool:
+    """Return whether an object holds a completion: the better one or the worse one, or what its names are about."""
+    texts = 0
+    for name in named:
+        signs, value = _read_key(name[:KEY_LENGTH]), _only(inside[name])
+        if is_chat(value) or is_message(value) or (signs.is_held and isinstance(value, str)):
+            return True
+        if signs.is_held_of_words and (_is_of_words(value) or (isinstance(value, str) and len(named) > 1)):
+            return True
+        texts += signs.is_held_of_two and _is_of_words(value)
+    if texts > 1:
+        return True
+    return any(
+        (_is_of_words(value) and _is_completion(name, value))
+        or (isinstance(value, list) and len(value) > 1 and ANSWER.search(name[:KEY_LENGTH]) is not None)
+        for name, value in inside.items()
+        if name not in named
     )
 
 

@@ -1,6 +1,7 @@
 """Whetstone's own files: prompts and pairs to judge, and the pairs that it exports."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,17 +24,55 @@ KEYS = (
     *("prompt_external_id", "prompt_metadata", "withdrawn"),
 )
 SIGNS = {*KEYS} - {"prompt", "id", "metadata", "tools"}  # no other format has these
+# Keys under which a word for a side may be a verdict. Under others it may be a grade, a level or a language.
+OF_VERDICT = re.compile(
+    r"(label|answer|result|human|annotation|evaluation|assessment|comparison|opinion|target|truth"
+    r"|(?<![a-z])(pref|gt))s?[-_ ]?[0-9]*$|(annotator|rater|evaluator)s?[-_ ]?[0-9]+$|(annotator|rater|evaluator)s$",
+    re.IGNORECASE,
+)
+# The same for a number, which is plain metadata under “topic_label”.
+LABEL = re.compile(r"((human|gold|true|truth|majority|final)[-_ ]?)?labels?", re.IGNORECASE)
+# Marks of a verdict that is more than a word for a side.
+COMPARES = re.compile(
+    r"better|prefer|wins|both|[<>=]|(completion|response|answer)[-_ ]*[ab12]", re.IGNORECASE
+)
+KEY_LENGTH, WIDTH = 200, 50  # characters of a key, and values under it, that are looked at
 
 
 def _fits(record: Record) -> bool:
     """Return whether a record is of the format, also a prompt of it alone: it has no other keys then."""
     if "prompt" not in record or {"chosen", "rejected"} & record.keys():
         return False
-    if {*COMPLETIONS} & record.keys():
-        others = {key: value for key, value in record.items() if key not in KEYS}
-        if holds_verdict(others) or any(read_verdict(value, COMPLETIONS) for value in others.values()):
-            return False  # it says which one is better, in a way of its own
+    if {*COMPLETIONS} & record.keys() and holds_verdict(_others(record)):
+        return False  # it says which one is better, in a way of its own
     return bool(SIGNS & record.keys()) or ("metadata" in record and record.keys() <= {*KEYS})
+
+
+def _say_nothing(records: Sequence[Record]) -> bool:
+    """Return whether no other column of pairs has a value that may be a verdict."""
+    return not any(
+        isinstance(key, str) and _may_judge(key[:KEY_LENGTH], value)
+        for record in records
+        if {*COMPLETIONS} & record.keys()
+        for key, value in _others(record).items()
+    )
+
+
+def _may_judge(key: str, value: object) -> bool:
+    """Return whether a value may be a verdict: one in several words, or a word or a number under such a key."""
+    is_of_verdict = OF_VERDICT.search(key) is not None
+    if is_of_verdict and isinstance(value, list | Mapping):  # of several annotators
+        several = value if isinstance(value, list) else list(value.values())
+        return any(_may_judge(key, item) for item in several[:WIDTH] if not isinstance(item, list | Mapping))
+    if LABEL.fullmatch(key) and (isinstance(value, bool) or fields.is_number(value)):
+        return True
+    if not isinstance(value, str) or read_verdict(value, COMPLETIONS) is None:
+        return False
+    return is_of_verdict or COMPARES.search(value) is not None
+
+
+def _others(record: Record) -> Record:
+    return {key: value for key, value in record.items() if key not in KEYS}
 
 
 def _read(record: Record) -> Candidate:
@@ -101,7 +140,14 @@ def _flag(record: Record, key: str) -> bool:
     return bool(value)
 
 
-PAIRS_TO_JUDGE = Format("whetstone", noop("Whetstone: prompts and pairs"), COMPARISONS, _fits, _read)
+PAIRS_TO_JUDGE = Format(
+    "whetstone",
+    noop("Whetstone: prompts and pairs"),
+    COMPARISONS,
+    _fits,
+    _read,
+    fits_together=_say_nothing,
+)
 
 
 # --- Exported pairs ----------------------------------------------------------------------------------------------

@@ -105,6 +105,12 @@ def test_a_pair_in_another_language_is_not_a_prompt(record: dict[str, Any]) -> N
         {"step": 1, "completion": "Blue.", "advantage": -0.5},
         {"output": "Blue.", "flag": "good"},
         {"response": "Blue.", "liked": True},
+        {"answer": "Blue.", "user_disliked": True},
+        {"meta": {"chosen": "It is blue."}},
+        {"meta": {"verdict": "x", "response_a": "It is blue."}},
+        {"meta": {"winner": 0, "responses": ["Blue.", "Green."]}},
+        {"meta": {"better": "It is blue.", "worse": "It is green."}},
+        {"meta": {"chosen": ["It is blue."], "rejected": ["It is green."]}},
     ],
     ids=str,
 )
@@ -118,6 +124,14 @@ def test_a_preference_in_any_shape_is_not_a_prompt(said: dict[str, Any]) -> None
         {"extra_info": {"preferred_language": "en", "answer": "blue"}, "reward_model": {"style": "rule"}},
         {"tools": [{"function": {"name": "f", "parameters": {"properties": {"preference": {"type": "x"}}}}}]},
         {"meta": {"winner": "", "chosen": None, "better": {}}, "flag": "", "model_output": "It is blue."},
+        {"flag": False, "reward": "5 gold", "advantage": 1, "liked": True, "reference_answer": "Blue."},
+        {"persona": {"dietary_preference": "vegan"}, "example": {"chosen": "x"}},
+        {"meta": {"winner": "Real Madrid", "loser": "Bayern", "preference_text": "likes dogs"}},
+        {
+            "meta": {"verdict": "guilty of it all", "judge": "Jo Doe", "better": True},
+            "info": {"preferred": "en"},
+        },
+        {"functions": {"name": "f", "parameters": {"winner": "string"}}, "output": "Blue."},
         {"tag_1": "sky", "tag_2": "color", "größe": "2", "straße": "x"},
         {"段落1": "天空是蓝色的。草是绿色的。", "段落2": "海是蓝色的。沙是黄色的。"},
         {"catégorie_1": "ciel", "catégorie_2": "mer"},
@@ -165,6 +179,64 @@ def test_a_verdict_in_words_beside_completions_is_read() -> None:
     [candidate] = found.rows(record)
     assert (found.becomes, candidate.opinions[0].scores) == ("judged", (0.0, 1.0))
     assert find_format([{**record, "label": "", "said": "B is better"}]) is None
+
+
+def test_a_chat_with_a_rated_answer_is_not_a_prompt() -> None:
+    chat = {"messages": [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]}
+    assert find_format([{**chat, "reward": 0.5}]) is None
+    found = find_format([{**chat, "persona": {"dietary_preference": "vegan"}}])
+    assert found is not None
+    assert found.name == "chats"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"grade": "B", "level": "A", "lang": "a", "source": "left"},
+        {"topic": "equal", "x": "tie", "annotator": "a", "topic_label": "3"},
+        {"label": "science", "answer": "Blue is right."},
+        {"tags": ["a>b"], "math": {"formula": "a>b"}},
+    ],
+    ids=str,
+)
+def test_metadata_that_reads_like_a_side_is_metadata(metadata: dict[str, Any]) -> None:
+    record = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", **metadata}
+    found = find_format([record])
+    assert found is not None
+    assert (found.name, found.becomes) == ("whetstone", "comparisons")
+    [candidate] = found.rows(record)
+    assert candidate.metadata == metadata
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"answer": "B"},
+        {"label": 1},
+        {"human_label": "0"},
+        {"annotator_1": "A"},
+        {"labels": ["A", "B"]},
+        {"annotators": {"maria": "A"}},
+        {"pref": "A"},
+        {"x": "completion_b"},
+        {"x": "A>B"},
+        {"x": "prefer A"},
+        {"winner": "A", "result": "B"},
+    ],
+    ids=str,
+)
+def test_what_may_be_a_verdict_makes_no_comparison(said: dict[str, Any]) -> None:
+    record = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green."}
+    found = find_format([record, {**record, **said}])
+    assert found is None or found.becomes != "comparisons"
+
+
+def test_metadata_refuses_no_row_of_a_chosen_format() -> None:
+    record = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green."}
+    found = find_format([{**record, "label": "F"}])
+    assert found is not None
+    [candidate] = found.rows({**record, "label": "B"})
+    assert candidate.metadata == {"label": "B"}
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,39 @@ def test_records_under_their_numbers_are_rows() -> None:
         assert [json.loads(line)["n"] for line in found.file] == [*range(9)]
 
 
+@pytest.mark.parametrize(
+    ("document", "rows"),
+    [
+        ({"2024": {"total": 5}, "rows": [{"n": 1}, {"n": 2}]}, [{"n": 1}, {"n": 2}]),
+        ({"rows": [{"n": 1}, {"n": 2}], "2024": {"total": 5}}, [{"n": 1}, {"n": 2}]),
+        ({"0": {"n": 1}, "1": {"n": 2}}, [{"n": 1}, {"n": 2}]),
+        ({"7": {"n": 1}}, [{"n": 1}]),
+        ({"0": {"n": 1}, "1": {}}, None),
+        ({"0": {"n": 1}, "note": "x"}, None),
+        ({"0": {"0": "x", "1": "y"}, "1": {"0": "p", "1": "q"}}, None),
+    ],
+    ids=str,
+)
+def test_numbers_hold_rows_alike_in_documents_of_any_length(document: dict[str, Any], rows: Any) -> None:
+    """A long document of another shape, which would be one record or would be turned as a whole, is refused."""
+    short = read(dump(document), "numbers.json")[0]
+    assert rows is None or short == rows
+    blanks = b" " * (documents.RECORD_LIMIT + 1)
+    long = io.BytesIO(dump(document).replace(b"{", b"{" + blanks, 1))
+    if rows is None:
+        with pytest.raises(FileError, match="no list of records"), as_lines(long, "long.json", LIMIT):
+            pass
+    else:
+        with as_lines(long, "long.json", LIMIT) as found:
+            assert [json.loads(line) for line in found.file] == rows
+
+
+def test_a_number_that_is_not_in_quotes_is_not_a_key() -> None:
+    document = b'{5: {"n": 1}' + b" " * (documents.RECORD_LIMIT + 1) + b"}"
+    with pytest.raises(FileError), as_lines(io.BytesIO(document), "bad.json", LIMIT):
+        pass
+
+
 def test_rows_whose_texts_are_cut_are_not_read() -> None:
     rows = [{"row": {"prompt": "Sk", "chosen": "b"}, "truncated_cells": ["prompt"]}]
     with pytest.raises(FileError, match="The viewer has cut texts"):

@@ -45,11 +45,10 @@ def _read(record: Record) -> Iterator[Candidate]:
     path = _path(messages, rated)
     siblings = messages[path[-1]].get("childrenIds") if data.get("sibling_model_ids") else None
     replies = [name for name in siblings if _is_reply(messages, name)] if isinstance(siblings, list) else []
-    pairs: list[tuple[str, ...]] = [
-        (one, rated) if replies.index(one) < replies.index(rated) else (rated, one)
-        for one in replies
-        if one != rated and rated in replies
-    ]
+    replies = list(dict.fromkeys(replies))
+    at = replies.index(rated) if rated in replies else len(replies)
+    pairs: list[tuple[str, ...]] = [(one, rated) for one in replies[:at]] if rated in replies else []
+    pairs += [(rated, one) for one in replies[at + 1 :]]
     for number, pair in enumerate(pairs or [(rated,)], start=1):
         found = _candidate(record, messages, path, pair, meta)
         score = RATINGS[rating]
@@ -99,7 +98,7 @@ def _role(message: Mapping[str, Any]) -> str:
 
 def _path(messages: Replies, rated: str) -> list[str]:
     """Return the ids of the messages that lead to a reply. Raises RecordError where one of them is missing."""
-    path: list[str] = []
+    path: dict[str, None] = {}  # in order, and quick to look into
     at: object = rated
     while at is not None:
         message = messages.get(at) if isinstance(at, str) else None
@@ -107,11 +106,11 @@ def _path(messages: Replies, rated: str) -> list[str]:
             raise RecordError(
                 _("The chat does not hold the message that was rated, or one before it."), "snapshot"
             )
-        path.append(at)  # type: ignore[arg-type]
+        path[str(at)] = None
         at = message.get("parentId")
     if len(path) < 2 or not _is_reply(messages, rated):
         raise RecordError(_("The message that was rated is not a reply."), "snapshot")
-    return path[:0:-1]
+    return list(path)[:0:-1]
 
 
 FEEDBACK = Format("open-webui", noop("Open WebUI (feedback)"), JUDGED, _fits, _read)

@@ -73,9 +73,9 @@ def _opinions(answer: Mapping[str, Any], names: list[str]) -> Iterator[Opinion]:
     results = content.get("evaluationResults") if isinstance(content, Mapping) else None
     if not isinstance(results, Mapping):
         raise RecordError(_("%(name)s is missing.") % {"name": "evaluationResults"}, "evaluationResults")
-    ratings, notes = _ratings(results, names), {}
-    for rating, note in ratings:
-        notes[rating] = note
+    choices = _choices(results, names)
+    ratings = [*choices, *_ratings(results, names)]
+    notes = dict(ratings)
     opinion, others = read_ratings([rating for rating, _note in ratings], names)
     if opinion is None:
         raise RecordError(
@@ -90,17 +90,24 @@ def _opinions(answer: Mapping[str, Any], names: list[str]) -> Iterator[Opinion]:
         rationale="\n".join([*dict.fromkeys(notes[rating] for rating in others), *scale]),
         seconds=fields.seconds(answer.get("timeSpentInSeconds")),
         at=fields.moment(answer.get("submissionTime")),
-        names_best=len(names) > 2 and "comparisonChoice" in results,
+        names_best=len(names) > 2 and any(rating not in others for rating, _note in choices),
     )
+
+
+def _choices(results: Mapping[str, Any], names: list[str]) -> list[tuple[Rating, str]]:
+    """Return each choice of the best response as ratings of all under its metric, with what it says in words."""
+    found = []
+    for item in fields.objects({"comparisonChoice": [], **results}, "comparisonChoice"):
+        metric, choice = fields.name_of(item.get("metricName")), item.get("result")
+        said = fields.name_of(choice.get("modelResponseId")) if isinstance(choice, Mapping) else ""
+        if said in names:
+            found += [(Rating(metric, float(name == said), name), f"{metric}: {said}") for name in names]
+    return found
 
 
 def _ratings(results: Mapping[str, Any], names: list[str]) -> list[tuple[Rating, str]]:
     """Return each rating of a response under its metric, with what it says in words. The higher is the better one."""
     found = []
-    for item in fields.objects({"comparisonChoice": [], **results}, "comparisonChoice"):
-        metric, choice = fields.name_of(item.get("metricName")), item.get("result")
-        said = fields.name_of(choice.get("modelResponseId")) if isinstance(choice, Mapping) else ""
-        found += [(Rating(metric, float(name == said), name), f"{metric}: {said}") for name in names if said]
     for item in fields.objects({"comparisonRank": [], **results}, "comparisonRank"):
         metric = fields.name_of(item.get("metricName"))
         for ranked in fields.objects(item, "result"):

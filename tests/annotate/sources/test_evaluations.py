@@ -1,0 +1,79 @@
+"""Evaluations of models by people: which metric decides, and chats of any length."""
+
+import time
+from typing import Any
+
+import pytest
+
+from annotate.sources.candidates import Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats.tools import open_webui, sagemaker
+
+pytestmark = pytest.mark.once  # files, which no database sees
+
+NAMES = ["r0", "r1", "r2"]
+
+
+def chosen(metric: str, name: str) -> dict[str, Any]:
+    return {"metricName": metric, "result": {"modelResponseId": name}}
+
+
+def ranked(metric: str, *ranks: int) -> dict[str, Any]:
+    result = [{"modelResponseId": name, "rank": rank} for name, rank in zip(NAMES, ranks, strict=True)]
+    return {"metricName": metric, "result": result}
+
+
+def opinions(**results: Any) -> tuple[Opinion, ...]:
+    """Return what one worker says of three responses."""
+    record = {
+        "inputRecord": {"prompt": {"text": "Sky?"}},
+        "modelResponses": [{"modelIdentifier": name, "text": f"It is {name}."} for name in NAMES],
+        "humanEvaluationResult": {
+            "modelResponseIdMap": {name: name for name in NAMES},
+            "humanAnswers": [{"workerId": "w", "answerContent": {"evaluationResults": results}}],
+        },
+    }
+    [candidate] = sagemaker.EVALUATIONS.rows(record)
+    return tuple(candidate.opinions)
+
+
+def test_a_choice_that_decides_names_the_best_alone() -> None:
+    [opinion] = opinions(
+        comparisonChoice=[chosen("Overall", "r1")], comparisonRank=[ranked("Style", 1, 2, 3)]
+    )
+    assert (opinion.scores, opinion.names_best) == ((0.0, 1.0, 0.0), True)
+
+
+def test_equal_ranks_that_decide_are_a_tie_beside_a_choice() -> None:
+    [opinion] = opinions(
+        comparisonChoice=[chosen("Style", "r1")], comparisonRank=[ranked("Overall", 1, 1, 2)]
+    )
+    assert (opinion.scores, opinion.names_best) == ((-1.0, -1.0, -2.0), False)
+
+
+def test_a_choice_of_an_unknown_response_says_nothing() -> None:
+    with pytest.raises(RecordError):
+        opinions(comparisonChoice=[chosen("Overall", "r7")])
+
+
+def test_the_path_to_a_rated_reply_is_found_in_linear_time() -> None:
+    length = 50_000
+    messages = {
+        str(place): {
+            "parentId": str(place - 1) if place else None,
+            "role": "assistant" if place % 2 else "user",
+            "content": "x",
+            "childrenIds": [str(place + 1)],
+        }
+        for place in range(length)
+    }
+    messages[str(length - 2)]["childrenIds"] = [str(length - 1)] * length
+    record = {
+        "data": {"rating": 1, "sibling_model_ids": ["m"]},
+        "meta": {"message_id": str(length - 1)},
+        "snapshot": {"chat": {"chat": {"history": {"messages": messages}}}},
+    }
+    start = time.process_time()
+    [candidate] = open_webui.FEEDBACK.rows(record)
+    assert time.process_time() - start < 3
+    assert len(candidate.prompt) == length - 1
