@@ -70,7 +70,7 @@ def test_a_pair_that_half_of_its_voters_find_bad_stays_one() -> None:
     assert find_outcome([better, bad, bad], PairSettings()) == "both_bad"
 
 
-def test_no_annotator_is_certain_and_none_counts_against_their_word() -> None:
+def test_no_annotator_is_certain_or_counts_against_their_word() -> None:
     vote = [Ballot("prefer", 1, 2, False, 1)]
     labels = [find_outcome(vote, PairSettings(ties="half"), {1: chance}) for chance in (1.0, 0.0)]
     assert [outcome.label for outcome in labels if isinstance(outcome, Outcome)] == [0.99, 0.5]
