@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ VERBS_OF_PEOPLE = {
     Verb.INVITED, Verb.WITHDRAWN, Verb.ACCEPTED, Verb.DECLINED, Verb.ACCOUNT, Verb.ADDED, Verb.ROLE, Verb.REMOVED,
     Verb.ADMITTED, Verb.LINK_MADE, Verb.LINK_USED,
 }  # fmt: skip
+# The details that name people, which may be several: whose judgments were exported, who invited, who made a link.
+NAMING = ("annotator", "invited_by", "made_by")
+BETWEEN_NAMES = ", "
 
 
 def record(
@@ -40,6 +44,43 @@ def record(
         target=make_storable(str(target or subject or ""))[:300],
         details=details,
     )
+
+
+def rename_people(
+    details: Mapping[str, Any],
+    names: Mapping[str, str],
+    listed: Mapping[str, str],
+    *,
+    stranger: str | None = None,
+) -> dict[str, Any]:
+    """Return the details of an entry with people under other names.
+
+    `names` has the new ones of usernames and addresses, `listed` those of all names by which NAMING tells people,
+    also as a file calls them: elsewhere such a name may be any word. Whom it does not have stays, or is a `stranger`.
+    """
+    found: dict[str, Any] = {}
+    for key, value in details.items():
+        if not isinstance(value, str) or not value:
+            found[key] = value
+        elif key in NAMING:
+            found[key] = _rename_listed(value, listed, stranger)
+        else:
+            found[key] = names.get(value, value)
+    return found
+
+
+def _rename_listed(text: str, listed: Mapping[str, str], stranger: str | None) -> str:
+    """Rename each of the people that a text lists. A name that has a comma itself is found before its parts."""
+    parts = text.split(BETWEEN_NAMES)
+    longest = 1 + max((name.count(BETWEEN_NAMES) for name in listed), default=0)
+    found, at = [], 0
+    while at < len(parts):
+        sizes = range(min(longest, len(parts) - at), 0, -1)
+        size = next((size for size in sizes if BETWEEN_NAMES.join(parts[at : at + size]) in listed), 1)
+        name = BETWEEN_NAMES.join(parts[at : at + size])
+        found.append(listed.get(name, name if stranger is None else stranger))
+        at += size
+    return BETWEEN_NAMES.join(found)
 
 
 @dataclass(frozen=True)

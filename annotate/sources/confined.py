@@ -5,8 +5,9 @@ library that crashes takes no web server with it. The process gets the file, and
 """
 
 import json
+import logging
 import os
-import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,12 +21,28 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from annotate.sources import tables
+from annotate.sources.documents import RECORD_LIMIT
 from annotate.sources.errors import FileError
+
+logger = logging.getLogger(__name__)
 
 MEMORY = 2 << 30  # bytes; what a sheet of as many cells as are taken needs is less than half of it
 SECONDS = 1_800  # of processor time
-REFUSED = 3  # the exit status after a FileError
-ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+GRACE = 5  # seconds between the signal that says that time is up and the one that ends the process
+REFUSED, OUT_OF_MEMORY = 3, 4  # exit statuses: after a FileError, and a MemoryError
+SAID = 4_096  # bytes that are read of what the process wrote to its standard error
+ENVIRONMENT = (
+    *("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("SYSTEMROOT", "TEMP", "TMP"),  # without which Windows starts no Python
+)
+# The bound of memory counts what is reserved, too, such as the stacks and pools of threads. Libraries start one for
+# each core, so that without this a server with many cores would refuse honest files.
+ONE_THREAD = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+}
+# What libraries that end the process say of memory: Python, Rust's, C++.
+OF_MEMORY = (b"MemoryError", b"memory allocation of", b"bad_alloc")
 OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
@@ -35,39 +52,80 @@ def read_lines(file: BinaryIO, container: str) -> Iterator[bytes]:
         file.seek(0)
         copyfileobj(file, copy)
         copy.seek(0)
-        child = subprocess.Popen(
-            [sys.executable, "-m", __name__, container, str(MEMORY)],
-            stdin=copy,
-            stdout=subprocess.PIPE,
-            stderr=told,
-            cwd=Path(__file__).resolve().parents[2],
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-        )
+        child = _start(container, copy, told)
+        rows = cast(BinaryIO, child.stdout)
+        number = 0
         try:
-            for line in cast(BinaryIO, child.stdout):
+            while line := rows.readline(RECORD_LIMIT + 1):
+                number += 1
+                if len(line) > RECORD_LIMIT and not line.endswith(b"\n"):
+                    raise FileError(_too_long(number))
                 yield line.removesuffix(b"\n")
             status = child.wait()
         finally:
             child.kill()
             child.wait()
-            cast(BinaryIO, child.stdout).close()
+            rows.close()
         if status:
             told.seek(0)
-            raise FileError(told.read().decode() if status == REFUSED else _explain_end())
+            raise FileError(_explain_end(container, status, told.read(SAID)))
 
 
-def _explain_end() -> str:
-    """Explain why the process ended: it needed too much, or a library failed."""
-    return _(
-        "The file cannot be read with %(limit)s MB of memory. Save it as JSON Lines or CSV, and import that."
-    ) % {"limit": f"{MEMORY >> 20:,}"}
+def _start(container: str, file: BinaryIO, told: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start the process that reads the file. Raises FileError."""
+    known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, container, str(MEMORY), str(SECONDS)],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            cwd=Path(__file__).resolve().parents[2],
+            env=known | ONE_THREAD,
+        )
+    except OSError as error:
+        logger.exception("The process that reads a file (%s) could not be started", container)
+        raise FileError(_not_here()) from error
+
+
+def _explain_end(container: str, status: int, said: bytes) -> str:
+    """Explain why the process ended: what it refused, what it needed too much of, or what only the log can tell."""
+    if status == REFUSED:
+        return said.decode("utf-8", "replace")
+    if status == OUT_OF_MEMORY or any(words in said for words in OF_MEMORY):
+        return _(
+            "The file cannot be read with %(limit)s MB of memory. Save it as JSON Lines or CSV, and import that."
+        ) % {"limit": f"{MEMORY >> 20:,}"}
+    if status == -getattr(signal, "SIGXCPU", 0):
+        return _(
+            "Reading the file takes more than %(limit)s minutes. Save it as JSON Lines or CSV, and import that."
+        ) % {"limit": f"{SECONDS // 60:,}"}
+    logger.error("The process that read a file (%s) ended with %s. It said: %r", container, status, said)
+    return _not_here()
+
+
+def _not_here() -> str:
+    return _("The file could not be read here. Save it as JSON Lines or CSV, and import that.")
+
+
+def _too_long(row: int) -> str:
+    return _("Row %(row)s of the file is longer than %(limit)s MiB.") % {
+        "row": f"{row:,}",
+        "limit": RECORD_LIMIT >> 20,
+    }
+
+
+# --- The process -------------------------------------------------------------------------------------------------
 
 
 def write_lines(file: BinaryIO, container: str, out: BinaryIO) -> None:
     """Write the rows of a file as lines of JSON. Raises FileError."""
     rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file)
-    for row in rows:
-        out.write((b"" if row is None else _as_json(row)) + b"\n")
+    for number, row in enumerate(rows, start=1):
+        line = b"" if row is None else _as_json(row)
+        if len(line) > RECORD_LIMIT:
+            raise FileError(_too_long(number))
+        out.write(line + b"\n")
 
 
 def _as_json(row: dict[str, Any]) -> bytes:
@@ -77,22 +135,46 @@ def _as_json(row: dict[str, Any]) -> bytes:
         return json.dumps(row, default=tables.as_json).encode()
 
 
-def main(container: str, memory: int) -> int:
+def _bound(memory: int, seconds: int) -> None:
+    """Bound what this process may take, by what it is allowed at most."""
+    import resource  # noqa: PLC0415 - Windows has none: there, these files alone cannot be read
+
+    def at_most(kind: int, wanted: int) -> int:
+        hard = resource.getrlimit(kind)[1]
+        return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+    for kind, wanted, grace in (
+        (resource.RLIMIT_DATA, memory, 0),
+        (resource.RLIMIT_CPU, seconds, GRACE),
+        (resource.RLIMIT_CORE, 0, 0),
+    ):
+        most = at_most(kind, wanted + grace)
+        resource.setrlimit(kind, (min(wanted, max(most - grace, 1)) if grace else most, most))
+
+
+def main(container: str, memory: int, seconds: int) -> int:
     """Read the file that is the standard input, within bounds. Return the exit status."""
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _bound(memory, seconds)
     settings.configure(USE_I18N=False)
     try:
+        if container == "parquet":
+            _use_one_thread()
         write_lines(sys.stdin.buffer, container, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except FileError as error:
         sys.stderr.buffer.write(str(error).encode("utf-8", "replace"))
         return REFUSED
     except MemoryError:
-        return 1
+        return OUT_OF_MEMORY
     return 0
 
 
+def _use_one_thread() -> None:
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and of Parquet alone
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -75,7 +75,7 @@ def _score(text: str, separator: str, known: frozenset[str]) -> tuple[int, float
 
 
 def parquet_records(file: BinaryIO) -> Iterator[Record]:
-    """Yield the rows of a Parquet file. Raises FileError."""
+    """Yield the rows of a Parquet file, read by one thread. Raises FileError, or MemoryError."""
     import pyarrow as pa  # noqa: PLC0415 - heavy, and rarely needed
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -87,9 +87,11 @@ def parquet_records(file: BinaryIO) -> Iterator[Record]:
                 _("The file has %(count)s rows; at most %(limit)s are taken.")
                 % {"count": f"{table.metadata.num_rows:,}", "limit": f"{PARQUET_ROWS:,}"}
             )
-        for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME):
+        for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, use_threads=False):
             for row in batch.to_pylist(maps_as_pydicts="lossy"):
                 yield {name: value for name, value in row.items() if value is not None}
+    except pa.ArrowMemoryError:  # an ArrowException, too, but no fault of the file's form
+        raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise FileError(
             _("The Parquet file cannot be read (%(error)s).") % {"error": _short(error)}

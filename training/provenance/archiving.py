@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.models import Claim, Import, Policy, Project, User
 from annotate.people.pseudonyms import pseudonym
-from annotate.projects.trail import VERBS_OF_PEOPLE
+from annotate.projects.trail import VERBS_OF_PEOPLE, rename_people
 from training.engine.rundir import to_json
 from training.models import Round
 from training.provenance.archive_format import (
@@ -168,6 +168,13 @@ def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[R
         for policy in project.policies.exclude(adapter="").order_by("-pk")
     }
     names = {name: pseudonym(pk) for pk, one in people.items() for name in (one.username, one.email) if name}
+    # What a file calls a person may be the username of another: then nothing tells which of them is meant.
+    listed = {
+        one.external_name: REMOVED if one.external_name in names else pseudonym(pk)
+        for pk, one in people.items()
+        if one.external_name
+    }
+    listed = names | listed
 
     def claims(row: Row) -> None:
         if row["state"] in Claim.HOLDING:
@@ -192,10 +199,7 @@ def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[R
         row["who_name"] = _name_of(row["who"], row["who_name"], people, names)
         if row["verb"] in VERBS_OF_PEOPLE:
             row["target"] = _name_of(row["subject"], row["target"], people, names)
-        row["details"] = {
-            key: names.get(value, value) if isinstance(value, str) else value
-            for key, value in row["details"].items()
-        }
+        row["details"] = rename_people(row["details"], names, listed, stranger=REMOVED)
         for name in ("who", "subject"):  # an account that is gone
             row[name] = row[name] if row[name] in people else None
 

@@ -50,8 +50,6 @@ from training.storage.folders import Folder
 logger = logging.getLogger(__name__)
 
 FORGOTTEN = "(forgotten)"  # in place of a name in the trail
-# Details of entries that name people: whose judgments were exported, who invited, who made a link.
-NAMING = ("annotator", "invited_by", "made_by")
 AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
 JUDGED_FILES = (
@@ -232,24 +230,21 @@ def _drop_comparisons(target: Target) -> None:
 
 def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
     """Replace a person's names in these entries of the trail. The act and its time stay."""
-    names = {name for name in (person.username, person.email, person.confirmed_email) if name}
+    names = dict.fromkeys(filter(None, (person.username, person.email, person.confirmed_email)), FORGOTTEN)
+    listed = names | ({person.external_name: FORGOTTEN} if person.external_name else {})
     theirs = Q(who=person) | Q(subject=person) | Q(who_name__in=names) | Q(target__in=names)
-    theirs |= Q(details__has_any_keys=NAMING)
+    theirs |= Q(details__has_any_keys=trail.NAMING)
     with changeable_trail(connection):
         for entry in entries.filter(theirs):
+            before = entry.who_id, entry.who_name, entry.subject_id, entry.target, entry.details
             if entry.who_id == person.pk or entry.who_name in names:
                 entry.who, entry.who_name = None, FORGOTTEN
-            entry.subject_id = None if entry.subject_id == person.pk else entry.subject_id
-            entry.target = FORGOTTEN if entry.target in names else entry.target
-            entry.details = {key: _without_names(key, value, names) for key, value in entry.details.items()}
-            entry.save()
-
-
-def _without_names(key: str, value: Any, names: set[str]) -> Any:
-    """Return a detail of an entry without a person's names. Of an export it lists several annotators."""
-    if key in NAMING:
-        return ", ".join(FORGOTTEN if name in names else name for name in str(value).split(", "))
-    return FORGOTTEN if isinstance(value, str) and value in names else value
+            is_about_them = entry.subject_id == person.pk
+            entry.target = (listed if is_about_them else names).get(entry.target, entry.target)
+            entry.subject_id = None if is_about_them else entry.subject_id
+            entry.details = trail.rename_people(entry.details, names, listed)
+            if before != (entry.who_id, entry.who_name, entry.subject_id, entry.target, entry.details):
+                entry.save()
 
 
 def _chunks(

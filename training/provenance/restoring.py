@@ -56,7 +56,7 @@ def restore(
         _unpack(restoration, aside)
         with transaction.atomic():
             restoration.people = _people(restoration, accounts or {})
-            for table in TABLES:
+            for table in _in_order():
                 insert_rows(restoration, table)
             connection.check_constraints([table.model._meta.db_table for table in TABLES])
             project = _finish(restoration, admin)

@@ -13,12 +13,14 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from annotate.forms.pair_settings import name_pair_settings
 from annotate.judgments import revising
 from annotate.models import Comparison, Import, Project, Snapshot, User
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot, training_rows
+from annotate.people import external
 from annotate.people.pseudonyms import pseudonym
 from annotate.projects import trail
 from annotate.queueing import queue
@@ -153,6 +155,36 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     assert moved.current_policy == round_.result_policy
     config = moved.rounds.get(number=2).settings["config"]
     assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
+
+
+def test_all_whom_an_entry_lists_leave_under_pseudonyms(finished: Round, owner: User, teammate: User) -> None:
+    project = finished.project
+    maria = User.objects.get(pk=external.find_or_make(project, ["Doe, Maria"])["Doe, Maria"])
+    comparison = factories.compare(project, "more", "a", "b")
+    comparison.flags.create(annotator=maria)
+    everyone = f"{owner.username}, Doe, Maria, {teammate.username}"
+    for annotator in (everyone, None, "someone who left"):
+        trail.record(
+            trail.Verb.EXPORTED, owner, project=project, target="kto", annotator=annotator, votes="Doe, Maria"
+        )
+    zipped = zipfile.ZipFile(io.BytesIO(archive_of(project)))
+    rows = [json.loads(line)["details"] for line in zipped.read("tables/trail.jsonl").splitlines()[-3:]]
+    names = ", ".join(pseudonym(one.pk) for one in (owner, maria, teammate))
+    assert [row["annotator"] for row in rows] == [names, None, "(removed)"]
+    assert rows[0]["votes"] == "Doe, Maria"  # no name there
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite stores comparisons first")
+def test_a_restored_comparison_is_stored_once_with_its_counters(lived: Project) -> None:
+    restored = restore(ArchiveReader(io.BytesIO(archive_of(lived))))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT COUNT(DISTINCT cmin::text), SUM(judged) FROM annotate_comparison WHERE project_id = %s",
+            [restored.pk],
+        )
+        commands, judged = cursor.fetchone()
+    assert judged
+    assert commands == 1  # a trigger that counts a claim writes its comparison again
 
 
 def test_a_probes_word_follows_the_people_it_is_of(finished: Round, teammate: User) -> None:

@@ -10,10 +10,12 @@ import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from annotate.imports.files import earlier
 from annotate.models import Comparison, Import, Judgment, Policy, Project, Prompt, Snapshot, TrailEntry, User
+from annotate.people import external
 from annotate.projects import trail
 from tests import factories
 from tests.annotate.invariants import broken_rules
@@ -227,6 +229,30 @@ def test_nothing_of_a_person_is_left_and_others_keep_theirs(
     assert not User.objects.filter(username="toni").exists()
     assert Judgment.objects.filter(annotator=rosa).count() == 15
     assert not broken_rules(project)
+
+
+def test_an_annotator_of_a_file_is_gone_from_lists_of_the_trail(project: Project, owner: User) -> None:
+    people = external.find_or_make(project, ["bea", "Doe, Anna"])
+    flagged = factories.compare(project, "poor", "a", "b")
+    for pk in people.values():
+        flagged.flags.create(annotator_id=pk)
+    details = (
+        {"annotator": "bea, Doe, Anna, olive", "votes": "bea"},
+        {"annotator": None},
+        {"invited_by": "olive"},
+    )
+    entries = [
+        trail.record(trail.Verb.EXPORTED, owner, project=project, target="bea", **some) for some in details
+    ]
+    for pk in people.values():
+        with CaptureQueriesContext(connection) as queries:
+            forget("--annotator", f"annotator-{pk}")
+        assert sum('UPDATE "annotate_trailentry"' in one["sql"] for one in queries) == 1  # others stay
+    for entry in entries:
+        entry.refresh_from_db()
+    assert entries[0].details == {"annotator": "(forgotten), (forgotten), olive", "votes": "bea"}
+    assert [entry.details for entry in entries[1:]] == [details[1], details[2]]
+    assert {entry.target for entry in entries} == {"bea"}  # a name of a file is no name of an account
 
 
 @pytest.mark.parametrize("kind", ["prompt", "import"])
