@@ -113,12 +113,13 @@ def _temperatures(worlds: Sequence[World], draw: Callable[[str, str], str]) -> s
     picture = draw(
         "temperature", chart("Wins by sampling temperature, with 95 % intervals", axis, _RATE, lines, apart=3)
     )
+    ties = f"A tie is half a win. {_most_wins(worlds)}".rstrip()
     return f"""\
 ## Wins by sampling temperature
 
 {picture}
 Wins by the true reward on {worlds[0].setting.counts.fresh} prompts, against {against}.
-A tie is half a win. {_most_wins(worlds)}
+{ties}
 
 {table(["method", *(f"T = {one:g}" for one in runs.TEMPERATURES)], rows)}"""
 
