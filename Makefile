@@ -83,7 +83,7 @@ test-chaos: setup ## Kills, full disks, wrong clocks, old migrations, the whole 
 	$(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
 	$(BIN)/python -m tests.servers $(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
 
-test-fuzz: setup ## 20,000 random files through the page Import; 10 minutes
+test-fuzz: setup ## 20,000 random files through the page Import; 25 minutes
 	$(BIN)/pytest -m fuzz -q tests/annotate/imports
 
 test-api: setup chromium ## Thousands of requests that the schema of the API allows, and does not; 15 minutes
