@@ -1,5 +1,6 @@
 """Work that fails: its readers see names, and the worker's log keeps the folders of the server."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def read(owner: Any, client_for: Any) -> Any:
     return read
 
 
-def check(said: str, log: str) -> None:
-    assert "broken" in said
+def check(said: str, log: str, model: str = "broken") -> None:
+    assert model in said
     assert SECRET not in said
     assert str(site.VAR) not in said
     assert SECRET in log
@@ -54,13 +55,16 @@ def check(said: str, log: str) -> None:
 def test_a_failed_round_names_no_folder(
     ready_project: Any, owner: Any, tiny: Any, broken: str, read: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Policy.objects.filter(project=ready_project).update(base_model=broken)
+    whole = Path(broken).with_name("whole")
+    shutil.copytree(site.STARTER_MODEL, whole)
+    Policy.objects.filter(project=ready_project).update(base_model=str(whole))
     round_ = state_machine.start(ready_project, owner, tiny)
+    (whole / "config.json").write_text("{")
     claimed = state_machine.claim_round(round_.pk, "worker of the tests")
     assert claimed is not None
     runner.run(claimed)
     assert claimed.state == "failed"
-    check(read(reverse("round", args=["reviews", 1]), "rounds/1/"), caplog.text)
+    check(read(reverse("round", args=["reviews", 1]), "rounds/1/"), caplog.text, "whole")
 
 
 def test_a_failed_estimate_names_no_folder(
