@@ -177,4 +177,6 @@ def _use_one_thread() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    found = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    sys.stderr.flush()
+    os._exit(found)  # all is told: now and then, Arrow's threads abort a process that ends by itself
