@@ -130,7 +130,7 @@ def _marked(text: str, words: list[tuple[int, int]], spaces: list[tuple[int, int
         html.append(f'<mark class="space">{shown}</mark>' if is_space else f"<mark>{shown}</mark>")
         at = end
     html.append(make_visible(text[at:]))
-    return mark_safe("".join(html))  # noqa: S308 - every piece went through visible()
+    return mark_safe("".join(html))  # noqa: S308 - every piece went through make_visible()
 
 
 def _runs(indices: list[int]) -> list[tuple[int, int]]:

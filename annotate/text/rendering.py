@@ -125,12 +125,12 @@ def render_raw(text: str) -> SafeString:
 def _raw(shown: str, payloads: Payloads) -> SafeString:
     # A browser swallows the line break after <pre>; this one is not the text's.
     html = show_folded(make_visible(shown), payloads)
-    return mark_safe(f'<pre class="raw-text" dir="auto">\n{html}</pre>')  # noqa: S308 - visible() escapes
+    return mark_safe(f'<pre class="raw-text" dir="auto">\n{html}</pre>')  # noqa: S308 - make_visible() escapes
 
 
 def show_name(name: str) -> SafeString:
     """Return a name from a text, safe for HTML, with what hides made visible."""
-    return mark_safe(make_visible(name))  # noqa: S308 - visible() escapes
+    return mark_safe(make_visible(name))  # noqa: S308 - make_visible() escapes
 
 
 class HtmlCache:

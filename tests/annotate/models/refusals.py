@@ -1,0 +1,16 @@
+"""Whether the database by itself refuses a change."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+
+def refuses(change: Callable[[], Any]) -> bool:
+    """Return whether the database refuses this change."""
+    try:
+        with transaction.atomic():
+            change()
+    except IntegrityError:
+        return True
+    return False
