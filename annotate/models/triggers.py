@@ -8,7 +8,7 @@ begin with `RunPython(triggers.remove)` and end with `RunPython(triggers.install
 
 # ruff: noqa: S608 - only constants of this module are put together
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,11 +129,16 @@ def changeable_trail(connection: BaseDatabaseWrapper) -> Iterator[None]:
             cursor.execute(statement)
 
 
-def sqlite() -> Iterator[str]:
-    def trigger(name: str, when: str, body: str) -> Iterator[str]:
-        yield f"DROP TRIGGER IF EXISTS {name}"
-        yield f"CREATE TRIGGER {name} {when} BEGIN {body}; END"
+def _on_sqlite(name: str, when: str, body: str) -> Iterator[str]:
+    yield f"DROP TRIGGER IF EXISTS {name}"
+    yield f"CREATE TRIGGER {name} {when} BEGIN {body}; END"
 
+
+def _refused_by_sqlite(name: str, when: str, message: str) -> Iterator[str]:
+    yield from _on_sqlite(name, when, f"SELECT RAISE(ABORT, '{message}')")
+
+
+def sqlite() -> Iterator[str]:
     def count(comparison: str, **signs: str) -> str:
         """UPDATE the counters by the states of the row versions named, each with + or -."""
         changes = ", ".join(
@@ -144,28 +149,30 @@ def sqlite() -> Iterator[str]:
         return f"UPDATE annotate_comparison SET {changes} WHERE id = {comparison}"
 
     table = "annotate_claim FOR EACH ROW"
-    yield from trigger("count_new_claims", f"AFTER INSERT ON {table}", count("NEW.comparison_id", NEW="+"))
-    yield from trigger("count_lost_claims", f"AFTER DELETE ON {table}", count("OLD.comparison_id", OLD="-"))
-    yield from trigger(
+    yield from _on_sqlite("count_new_claims", f"AFTER INSERT ON {table}", count("NEW.comparison_id", NEW="+"))
+    yield from _on_sqlite(
+        "count_lost_claims", f"AFTER DELETE ON {table}", count("OLD.comparison_id", OLD="-")
+    )
+    yield from _on_sqlite(
         "count_changed_claims",
         f"AFTER UPDATE OF state ON {table} WHEN OLD.state <> NEW.state",
         count("NEW.comparison_id", NEW="+", OLD="-"),
     )
     for name, columns in IMMUTABLE.items():
-        yield from trigger(
+        yield from _refused_by_sqlite(
             f"keep_{name}",
             f"BEFORE UPDATE {columns} ON {name} FOR EACH ROW",
-            f"SELECT RAISE(ABORT, '{name} is immutable')",
+            f"{name} is immutable",
         )
-    yield from trigger(
+    yield from _refused_by_sqlite(
         "comparisons_fit_together",
         f"BEFORE INSERT ON annotate_comparison FOR EACH ROW WHEN {MISFIT}",
-        f"SELECT RAISE(ABORT, '{MISFIT_MESSAGE}')",
+        MISFIT_MESSAGE,
     )
-    yield from trigger(
+    yield from _refused_by_sqlite(
         "comparisons_count_their_claims",
         f"BEFORE INSERT ON annotate_comparison FOR EACH ROW WHEN {MISCOUNT}",
-        f"SELECT RAISE(ABORT, '{MISCOUNT_MESSAGE}')",
+        MISCOUNT_MESSAGE,
     )
 
 
@@ -204,22 +211,31 @@ def postgresql() -> Iterator[str]:
             "annotate_refuse_update",
             "RAISE EXCEPTION '% is immutable', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';",
         )
-    # All rows of a statement at once. Its plan is kept: one that was made for small tables would read them whole later.
-    yield "DROP TRIGGER IF EXISTS comparisons_fit_together ON annotate_comparison"
     rules = {MISFIT_MESSAGE: added_misfit(), MISCOUNT_MESSAGE: MISCOUNT.replace("NEW.", "added.")}
+    yield from _checked_by_statement(
+        "comparisons_fit_together", "annotate_comparison", "annotate_check_comparison", rules
+    )
+
+
+def _checked_by_statement(name: str, table: str, function: str, rules: Mapping[str, str]) -> Iterator[str]:
+    """Yield what refuses rows that are added, by message: what of `added`, all rows of a statement, does not fit.
+
+    A plan is kept: one that was made for small tables would read them whole later.
+    """
     checks = " ".join(
         f"IF EXISTS (SELECT 1 FROM added WHERE {rule}) "
         f"THEN RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation'; END IF;"
         for message, rule in rules.items()
     )
+    yield f"DROP TRIGGER IF EXISTS {name} ON {table}"
     yield (
-        "CREATE OR REPLACE FUNCTION annotate_check_comparison() RETURNS trigger LANGUAGE plpgsql "
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
         "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off "
         f"AS $$ BEGIN {checks} RETURN NULL; END $$"
     )
     yield (
-        "CREATE TRIGGER comparisons_fit_together AFTER INSERT ON annotate_comparison "
-        "REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION annotate_check_comparison()"
+        f"CREATE TRIGGER {name} AFTER INSERT ON {table} "
+        f"REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
     )
 
 
@@ -234,11 +250,7 @@ def added_misfit() -> str:
 
 def imported_sqlite() -> Iterator[str]:
     for name, (table, misfit, message) in IMPORTED.items():
-        yield f"DROP TRIGGER IF EXISTS {name}"
-        yield (
-            f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH ROW WHEN {misfit} "
-            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
-        )
+        yield from _refused_by_sqlite(name, f"BEFORE INSERT ON {table} FOR EACH ROW WHEN {misfit}", message)
 
 
 def imported_postgresql() -> Iterator[str]:
@@ -283,39 +295,25 @@ def misshown_before(row: str) -> str:
 
 
 def judged_sqlite() -> Iterator[str]:
-    triggers = {f"show_{table}": (table, shown_otherwise("NEW")) for table in SHOWING}
-    triggers["show_comparison"] = "annotate_comparison", misshown_before("NEW")
-    for name, (table, rule) in triggers.items():
-        yield f"DROP TRIGGER IF EXISTS {name}"
-        yield (
-            f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH ROW WHEN {rule} "
-            f"BEGIN SELECT RAISE(ABORT, '{MISSHOWN_MESSAGE}'); END"
+    for name, (table, rule) in _shown("NEW").items():
+        yield from _refused_by_sqlite(
+            name, f"BEFORE INSERT ON {table} FOR EACH ROW WHEN {rule}", MISSHOWN_MESSAGE
         )
     for table, columns in LASTING.items():
         changed = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
-        yield f"DROP TRIGGER IF EXISTS keep_{table}"
-        yield (
-            f"CREATE TRIGGER keep_{table} BEFORE UPDATE OF {', '.join(columns)} ON {table} FOR EACH ROW "
-            f"WHEN {changed} BEGIN SELECT RAISE(ABORT, '{LASTING_MESSAGE}'); END"
-        )
+        when = f"BEFORE UPDATE OF {', '.join(columns)} ON {table} FOR EACH ROW WHEN {changed}"
+        yield from _refused_by_sqlite(f"keep_{table}", when, LASTING_MESSAGE)
+
+
+def _shown(row: str) -> dict[str, tuple[str, str]]:
+    """Return the rules of what is shown, by the names of their triggers: the table, and what does not fit."""
+    rules = {f"show_{table}": (table, shown_otherwise(row)) for table in SHOWING}
+    return rules | {"show_comparison": ("annotate_comparison", misshown_before(row))}
 
 
 def judged_postgresql() -> Iterator[str]:
-    # By statement, as with `comparisons_fit_together`.
-    triggers = {f"show_{table}": (table, shown_otherwise("added")) for table in SHOWING}
-    triggers["show_comparison"] = "annotate_comparison", misshown_before("added")
-    for name, (table, rule) in triggers.items():
-        yield (
-            f"CREATE OR REPLACE FUNCTION annotate_{name}() RETURNS trigger LANGUAGE plpgsql "
-            "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off "
-            f"AS $$ BEGIN IF EXISTS (SELECT 1 FROM added WHERE {rule}) THEN RAISE EXCEPTION '{MISSHOWN_MESSAGE}' "
-            "USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NULL; END $$"
-        )
-        yield f"DROP TRIGGER IF EXISTS {name} ON {table}"
-        yield (
-            f"CREATE TRIGGER {name} AFTER INSERT ON {table} REFERENCING NEW TABLE AS added "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION annotate_{name}()"
-        )
+    for name, (table, rule) in _shown("added").items():
+        yield from _checked_by_statement(name, table, f"annotate_{name}", {MISSHOWN_MESSAGE: rule})
     yield (
         "CREATE OR REPLACE FUNCTION annotate_keep_what_lasts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         f"RAISE EXCEPTION '{LASTING_MESSAGE}' USING ERRCODE = 'integrity_constraint_violation'; END $$"

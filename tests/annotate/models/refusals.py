@@ -1,4 +1,4 @@
-"""Whether the database by itself refuses a change."""
+"""Changes that the database by itself refuses."""
 
 from collections.abc import Callable
 from typing import Any

@@ -252,9 +252,7 @@ def test_an_annotator_of_a_file_is_gone_from_lists_of_the_trail(project: Project
         entry.refresh_from_db()
     assert entries[0].details == {"annotator": "(forgotten), (forgotten), olive", "votes": "bea"}
     assert [entry.details for entry in entries[1:]] == [details[1], details[2]]
-    assert {entry.target for entry in entries} == {
-        "bea"
-    }  # an account's, which the file's annotator only shares
+    assert {entry.target for entry in entries} == {"bea"}  # an account's, which the file's shares
 
 
 @pytest.mark.parametrize("kind", ["prompt", "import"])
