@@ -1,7 +1,7 @@
 """Parquet and workbooks, read in a process of their own: a few hundred bytes of them can unpack to all memory there is.
 
 No size in such a file is to be trusted, and libraries hold whole pages and sheets. So memory is what is bounded, and a
-library that crashes takes no web server with it. The process gets the file, and none of the site's settings and secrets.
+library that crashes takes no web server with it. The process gets the file, and none of the site's secrets.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What was judged and what was shown: the database keeps it as it was written, and refuses what does not fit."""
+"""Rows of judging: the database keeps them as they were written, and refuses what does not fit."""
 
 import uuid
 from collections.abc import Callable
