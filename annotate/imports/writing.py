@@ -7,7 +7,7 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -106,10 +106,11 @@ def write(
     *,
     update: bool = False,
     remarks: int = REMARKS_KEPT,
+    before_commit: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Write some (line, item) in one transaction. `batch` names what made the rows; `update` known ones that differ.
 
-    Raises ImportRefusedError, with nothing written.
+    `before_commit` is called before the wait for the database's commit, at which it checks what was written. Raises ImportRefusedError, with nothing written.
     """
     outcome = Outcome()
     with transaction.atomic():
@@ -122,6 +123,7 @@ def write(
             outcome.add(_place(matcher, rows, remarks), remarks)
             _write_placed(matcher, batch)
         count_new_tables(Prompt, Completion, Comparison, Claim, Judgment)
+        before_commit()
     return outcome
 
 

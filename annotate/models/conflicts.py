@@ -13,12 +13,14 @@ from uuid import UUID
 import orjson
 from django.db import DatabaseError, IntegrityError, connection
 from django.db.models import JSONField, Max, Min, Model, QuerySet
+from psycopg.copy import LibpqWriter
 
 from primitives.chunks import chunks
 
 ATTEMPTS = 10
 ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that annotators who judge meanwhile do not wait for long
 LINES_AT_A_TIME = 200  # of COPY
+BYTES_AHEAD = 4 * 1024 * 1024  # of COPY, that may wait to be sent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,7 +190,10 @@ def write_rows(
             for chunk in chunks(rows, LINES_AT_A_TIME):
                 cursor.executemany(statement, list(layout.cells(chunk, shared)))
             return
-        with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        plain = cursor.cursor  # that of Django takes no writer
+        writer = LibpqWriter(plain, flush_threshold=BYTES_AHEAD)
+        statement = f"COPY {table} ({names}) FROM STDIN"
+        with connection.wrap_database_errors, plain.copy(statement, writer=writer) as copy:
             for chunk in chunks(rows, LINES_AT_A_TIME):
                 copy.write("\n".join(map("\t".join, layout.cells(chunk, shared))) + "\n")
 

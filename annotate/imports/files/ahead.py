@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from queue import Empty, Queue
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 from typing import TypeVar
 
 from django.utils import translation
@@ -12,59 +12,78 @@ T = TypeVar("T")
 
 
 @contextmanager
-def read_ahead(items: Iterable[T], most: int) -> Iterator[Iterator[T]]:
+def read_ahead(items: Iterable[T], most: int) -> Iterator["Ahead[T]"]:
     """Yield an iterator over items that a thread makes, at most so many ahead. Its error is raised where it is met.
 
     The thread ends with the block. It is not to ask the database: a connection belongs to one thread.
     """
-    ready: Queue[T | _End] = Queue(most)
-    is_stopped = Event()
-    language = translation.get_language()
-
-    def put(item: T | _End) -> None:
-        if not is_stopped.is_set():
-            ready.put(item)
-
-    def read() -> None:
-        try:
-            with translation.override(language):
-                for item in items:
-                    put(item)
-                    if is_stopped.is_set():
-                        return
-        except BaseException as error:  # noqa: BLE001 - raised again where the items are taken
-            put(_End(error))
-        else:
-            put(_End())
-
-    thread = Thread(target=read, name="read ahead", daemon=True)
+    ahead: Ahead[T] = Ahead(most)
+    thread = Thread(target=ahead.read, args=(items,), name="read ahead", daemon=True)
     thread.start()
     try:
-        yield _received(ready)
+        yield ahead
     finally:
-        is_stopped.set()
-        while thread.is_alive():  # it may wait for a place
-            _empty(ready)
-            thread.join(0.01)
+        ahead.stop()
+        thread.join()
+
+
+class Ahead(Iterator[T]):
+    """Items that a thread makes, each in its turn.
+
+    Two threads that compute take as long as one that does both. So the thread waits with another item until the caller
+    says that it is about to wait itself.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._turns = Semaphore(most)
+        self._ready: SimpleQueue[T | _End] = SimpleQueue()
+        self._owes_turn = self._is_stopped = False
+        self._language = translation.get_language()
+
+    def __next__(self) -> T:
+        self.go_on()
+        item = self._ready.get()
+        if isinstance(item, _End):
+            self._ready.put(item)
+            raise item.error or StopIteration
+        self._owes_turn = True
+        return item
+
+    def go_on(self) -> None:
+        """Let the thread make an item in place of the one that was taken, now and not when the next one is taken."""
+        if self._owes_turn:
+            self._owes_turn = False
+            self._turns.release()
+
+    # --- The thread ----------------------------------------------------------------------------------------------
+
+    def read(self, items: Iterable[T]) -> None:
+        """Make the items."""
+        error: BaseException | None = None
+        try:
+            with translation.override(self._language):
+                source = iter(items)
+                while self._has_turn():
+                    self._ready.put(next(source))
+        except StopIteration:
+            pass
+        except BaseException as met:  # noqa: BLE001 - raised again where the items are taken
+            error = met
+        self._ready.put(_End(error))
+
+    def _has_turn(self) -> bool:
+        """Wait for a turn. Return whether there is one: not if the caller has all that it wants."""
+        self._turns.acquire()
+        return not self._is_stopped
+
+    def stop(self) -> None:
+        """Let the thread end after the item that it makes."""
+        self._is_stopped = True
+        self._turns.release()
 
 
 class _End:
     """The end of the items, or the error that ended them."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self.error = error
-
-
-def _received(ready: "Queue[T | _End]") -> Iterator[T]:
-    while not isinstance(item := ready.get(), _End):
-        yield item
-    if item.error:
-        raise item.error
-
-
-def _empty(ready: "Queue[T | _End]") -> None:
-    try:
-        while True:
-            ready.get_nowait()
-    except Empty:
-        pass

@@ -66,14 +66,14 @@ def import_file(
 ) -> Report:
     """Write what of a file can be used, a transaction a block. Run again, it goes on where it was stopped.
 
-    The next blocks are read and checked while the database takes the last one. `refuse` is called with each row that
+    The next block is read and checked while the database commits the last one. `refuse` is called with each row that
     cannot be used, and `told` with how many were read when a block was written. If anything was changed, the trail says
     so, and calls the file by `name`. Raises ImportStoppedError.
     """
     report = Report(Check(project, options))
     try:
         with many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
-            _write(report, blocks, name, update=update, told=told)
+            _write(report, blocks, name, update=update, told=told, before_commit=blocks.go_on)
     except RefusalError as error:
         raise ImportStoppedError(error.message, report) from error
     except OSError as error:
@@ -154,11 +154,13 @@ def _write(
     *,
     update: bool,
     told: Callable[[int], None] = lambda rows: None,
+    before_commit: Callable[[], None] = lambda: None,
 ) -> None:
     project, outcome = report.check.project, report.outcome
     try:
         for block in blocks:
-            outcome.add(writing.write(project, block.items, BATCH, update=update))
+            more = writing.write(project, block.items, BATCH, update=update, before_commit=before_commit)
+            outcome.add(more)
             told(block.rows)
     finally:
         if outcome.changes_something:

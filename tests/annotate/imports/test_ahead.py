@@ -16,6 +16,12 @@ def names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
 
+def counted(made: list[int]) -> Iterator[int]:
+    for number in range(100):
+        made.append(number)
+        yield number
+
+
 def test_items_come_in_their_order() -> None:
     with read_ahead(range(1_000), 2) as numbers:
         assert list(numbers) == list(range(1_000))
@@ -37,15 +43,26 @@ def test_no_more_is_read_ahead_than_asked_for() -> None:
     """Memory is bounded by it."""
     made: list[int] = []
 
-    def numbers() -> Iterator[int]:
-        for number in range(100):
-            made.append(number)
-            yield number
-
-    with read_ahead(numbers(), 2) as ahead:
+    with read_ahead(counted(made), 2) as ahead:
         assert next(ahead) == 0
-        wait_for(lambda: len(made) >= 4, 10)  # one was taken, two wait, and one waits for a place
-        assert not made[4:]
+        wait_for(lambda: len(made) == 2, 10)
+        assert next(ahead) == 1
+        wait_for(lambda: len(made) == 3, 10)
+    assert made == [0, 1, 2]
+
+
+def test_the_next_item_is_made_while_the_caller_waits() -> None:
+    """Until then the thread takes no processor from the caller."""
+    made: list[int] = []
+
+    with read_ahead(counted(made), 1) as ahead:
+        assert next(ahead) == 0
+        assert made == [0]
+        ahead.go_on()
+        wait_for(lambda: len(made) == 2, 10)
+        ahead.go_on()  # one for each that was taken
+        assert next(ahead) == 1
+    assert made == [0, 1]
 
 
 def test_a_thread_ends_with_its_block() -> None:
