@@ -12,7 +12,7 @@ from annotate.imports.records import Item
 from annotate.imports.writing import write
 from annotate.models import Project, User
 from annotate.models.conflicts import again_on_race
-from annotate.models.triggers import added_misfit
+from annotate.models.triggers import MISFIT, of_added
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -93,7 +93,7 @@ def test_new_comparisons_are_checked_by_key_whatever_is_known() -> None:
         for setting in ("seqscan", "hashjoin", "mergejoin"):  # as in the trigger's function
             cursor.execute(f"SET LOCAL enable_{setting} = off")
         added = "EXPLAIN SELECT 1 FROM (SELECT * FROM annotate_comparison) added WHERE "
-        cursor.execute(added + added_misfit())
+        cursor.execute(added + of_added(MISFIT))
         plan = "\n".join(line for (line,) in cursor.fetchall())
         transaction.set_rollback(True)
     assert "SubPlan" in plan

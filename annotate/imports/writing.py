@@ -110,7 +110,8 @@ def write(
 ) -> Outcome:
     """Write some (line, item) in one transaction. `batch` names what made the rows; `update` known ones that differ.
 
-    `before_commit` is called before the wait for the database's commit, at which it checks what was written. Raises ImportRefusedError, with nothing written.
+    `before_commit` is called before the database commits, which takes it as long as the writing. Raises
+    ImportRefusedError, with nothing written.
     """
     outcome = Outcome()
     with transaction.atomic():

@@ -125,8 +125,13 @@ class Comparison(models.Model):
         CONTROL = "control", _("Drawn at random, as control")
         PROBE = "probe", _("Chosen by the probe")
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="comparisons")
-    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="comparisons")
+    # The completions refer to the prompt, and that to the project. A trigger holds that they are these.
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="comparisons", db_constraint=False
+    )
+    prompt = models.ForeignKey(
+        Prompt, on_delete=models.CASCADE, related_name="comparisons", db_constraint=False
+    )
     first = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+")
     second = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+")
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.STANDARD)

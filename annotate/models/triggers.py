@@ -28,6 +28,7 @@ IMMUTABLE = {
 
 # Table -> the columns whose values stay as they were written. Other columns of a row may change.
 LASTING = {
+    "annotate_prompt": ("project_id",),
     "annotate_comparison": ("project_id", "prompt_id", "first_id", "second_id"),
     "annotate_claim": ("project_id", "comparison_id", "annotator_id", "left_id", "right_id"),
     "annotate_judgment": (
@@ -211,7 +212,7 @@ def postgresql() -> Iterator[str]:
             "annotate_refuse_update",
             "RAISE EXCEPTION '% is immutable', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';",
         )
-    rules = {MISFIT_MESSAGE: added_misfit(), MISCOUNT_MESSAGE: MISCOUNT.replace("NEW.", "added.")}
+    rules = {MISFIT_MESSAGE: of_added(MISFIT), MISCOUNT_MESSAGE: MISCOUNT.replace("NEW.", "added.")}
     yield from _checked_by_statement(
         "comparisons_fit_together", "annotate_comparison", "annotate_check_comparison", rules
     )
@@ -239,13 +240,13 @@ def _checked_by_statement(name: str, table: str, function: str, rules: Mapping[s
     )
 
 
-def added_misfit() -> str:
-    """Return what does not fit of the rows `added`, looked up for each of them by the keys of its texts.
+def of_added(misfit: str) -> str:
+    """Return the condition on NEW, which is one query, as one on the rows `added`, looked up for each of them.
 
     OFFSET 0 keeps PostgreSQL from making a join of it. Where its statistics say that the tables are empty, as after a
-    vacuum before the first import, it would compare each new row with all texts.
+    vacuum before the first import, it would compare each new row with all others.
     """
-    return f"{MISFIT.replace('NEW.', 'added.').removesuffix(')')} OFFSET 0)"
+    return f"{misfit.replace('NEW.', 'added.').removesuffix(')')} OFFSET 0)"
 
 
 def imported_sqlite() -> Iterator[str]:
@@ -255,15 +256,7 @@ def imported_sqlite() -> Iterator[str]:
 
 def imported_postgresql() -> Iterator[str]:
     for name, (table, misfit, message) in IMPORTED.items():
-        yield (
-            f"CREATE OR REPLACE FUNCTION annotate_{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"IF {misfit} THEN RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation'; "
-            "END IF; RETURN NEW; END $$"
-        )
-        yield (
-            f"CREATE OR REPLACE TRIGGER {name} BEFORE INSERT ON {table} "
-            f"FOR EACH ROW EXECUTE FUNCTION annotate_{name}()"
-        )
+        yield from _checked_by_statement(name, table, f"annotate_{name}", {message: of_added(misfit)})
 
 
 # --- What is judged, and what was shown ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from annotate.models import Claim, Comparison, Completion, Judgment, Project
+from annotate.models import Claim, Comparison, Completion, Judgment, Project, Prompt
 from tests.annotate.models.refusals import refuses
 
 # --- What never changes ------------------------------------------------------------------------------------------
@@ -55,6 +55,14 @@ def test_a_comparison_keeps_its_completions(judged: Judgment) -> None:
     comparison.priority = 3
     comparison.save()  # all columns, of which one differs
     assert comparisons.get().priority == 3
+
+
+def test_a_prompt_keeps_its_project(judged: Judgment) -> None:
+    """The comparisons of its completions are in that project, too."""
+    prompts = Prompt.objects.filter(comparisons=judged.comparison_id)
+    other = Project.objects.create(slug="next", name="Next")
+    assert refuses(lambda: prompts.update(project=other))
+    assert prompts.update(project=judged.project_id, metadata={"a": 1}) == 1
 
 
 # --- What is shown -----------------------------------------------------------------------------------------------
@@ -115,3 +123,18 @@ def test_a_new_comparison_fits_what_shows_it_already(
     assert refuses(lambda: store(fitting | {"left": judged.left}))
     assert refuses(lambda: store(misfits[-1] | {"left": second, "right": first}))
     assert not refuses(lambda: store(fitting))
+
+
+def test_a_comparison_is_of_a_prompt_and_a_project_that_exist(judged: Judgment) -> None:
+    """No foreign key says so: both follow from its completions."""
+    one = judged.comparison
+    new = Completion.objects.create(prompt=one.prompt, policy=one.first.policy, text="Another.")
+    ids = {
+        "project_id": one.project_id,
+        "prompt_id": one.prompt_id,
+        "first_id": one.first_id,
+        "second_id": new.pk,
+    }
+    for column in ids:
+        assert refuses(lambda column=column: Comparison.objects.create(**ids | {column: 10**9}))
+    Comparison.objects.create(**ids)

@@ -334,6 +334,7 @@ def test_every_trigger_is_in_place_after_all_migrations():
         "show_comparison",
         "show_annotate_claim",
         "show_annotate_judgment",
+        "keep_annotate_prompt",
         "keep_annotate_comparison",
         "keep_annotate_claim",
         "keep_annotate_judgment",
