@@ -7,7 +7,7 @@ its items do not is counted in `Item.left_out`.
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -86,7 +86,8 @@ def expand(candidate: Candidate, choices: Choices, allowance: Allowance | None =
     make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
     left_out: defaultdict[str, int] = defaultdict(int, found.left_out)
     items = list(make(found, left_out))
-    return [_count_left_out(items[0], left_out), *items[1:]]
+    _count_left_out(items[0], left_out)
+    return items
 
 
 # --- A candidate, checked ----------------------------------------------------------------------------------------
@@ -198,7 +199,10 @@ def _check_opinion(opinion: Opinion, name: str, candidate: Candidate) -> Opinion
         rationale = clean_text(opinion.rationale, "rationale")
     except RefusalError as error:
         raise RowError(error.message) from error
-    return opinion._replace(annotator=name, rationale=rationale, at=_time(opinion.at))
+    at = _time(opinion.at)
+    if (name, rationale, at) == (opinion.annotator, opinion.rationale, opinion.at):
+        return opinion  # as most are
+    return opinion._replace(annotator=name, rationale=rationale, at=at)
 
 
 def _time(at: datetime | None) -> datetime | None:
@@ -358,14 +362,11 @@ def _metadata(found: _Checked, *answers: Answer) -> tuple[dict[str, Any] | None,
 
     It is the candidate's, and under `completions` that of its answers.
     """
-    of_answers = [dict(answer.metadata) for answer in answers]
-    own = found.candidate.metadata
-    if own is None and not any(of_answers):
+    own, has_more = found.candidate.metadata, any(answer.metadata for answer in answers)
+    if own is None and not has_more:
         return None, 0
-    metadata = {**own} if own else {}
-    return _fit_metadata(
-        metadata | {"completions": of_answers} if any(of_answers) else metadata, found.choices
-    )
+    more = {"completions": [dict(answer.metadata) for answer in answers]} if has_more else {}
+    return _fit_metadata({**(own or {}), **more}, found.choices)
 
 
 def _fit_metadata(metadata: dict[str, Any], choices: Choices) -> tuple[dict[str, Any], int]:
@@ -385,7 +386,7 @@ def _gold(candidate: Candidate) -> str | None:
     return candidate.gold
 
 
-def _count_left_out(item: Item, left_out: Mapping[str, int]) -> Item:
-    """Return an item that says what its candidate said beyond it."""
-    counts = {name: count for name, count in left_out.items() if count}
-    return replace(item, left_out={**item.left_out, **counts}) if counts else item
+def _count_left_out(item: Item, left_out: Mapping[str, int]) -> None:
+    """Let an item say what its candidate said beyond it."""
+    if counts := {name: count for name, count in left_out.items() if count}:
+        item.left_out = {**item.left_out, **counts}

@@ -39,7 +39,7 @@ FOUND = Comparison.Kind.STANDARD, Comparison.Kind.GOLD  # the kinds of compariso
 class Placement:
     """The result of placing one record: counts by what was new, and remarks in words."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     remarks: list[str] = field(default_factory=list)
 
 
@@ -91,7 +91,7 @@ class Matcher:
             )
 
     def _load_pairs(self, items: Sequence[Item]) -> None:
-        keys = {_key(item) for item in items if item.completions} - self.pairs.keys()
+        keys = {item.pair_key for item in items if item.completions} - self.pairs.keys()
         known = [self.prompts[digest] for digest, _texts in keys if digest in self.prompts]
         prompts = {prompt.pk: prompt for prompt in known if prompt.pk}
         if not prompts:
@@ -237,7 +237,7 @@ class Matcher:
             gold_key=item.gold_key,
             is_withdrawn=item.withdrawn,
         )
-        self.pairs[_key(item)].append(new)
+        self.pairs[item.pair_key].append(new)
         return new
 
     def _correct_policies(self, item: Item, known: PairState) -> PairState:
@@ -255,7 +255,7 @@ class Matcher:
             metadata=known.metadata if item.metadata is None else item.metadata,
             gold=side_of(item, known.gold_key) if item.gold is None else item.gold,
         )
-        earlier = [one for one in self.pairs[_key(item)] if one.policies == dict(named(corrected))]
+        earlier = [one for one in self.pairs[item.pair_key] if one.policies == dict(named(corrected))]
         if not earlier:
             return self._add_pair(corrected, known.prompt)
         for difference in pair_differences(earlier[0], corrected):
@@ -264,7 +264,7 @@ class Matcher:
 
     def _find(self, item: Item) -> PairState | None:
         """Return the pair that the record means: by its id first, then by all that makes it up."""
-        known = self.pairs.get(_key(item))
+        known = self.pairs.get(item.pair_key)
         if not known:
             return None
         candidates = sorted(known, key=lambda one: one.is_withdrawn)
@@ -317,7 +317,7 @@ class Matcher:
         if not item.external_id:
             return
         named = self.pair_ids[item.external_id]
-        of_same_texts = {one.pk for one in self.pairs[_key(item)]}  # by other policies, or withdrawn
+        of_same_texts = {one.pk for one in self.pairs[item.pair_key]}  # by other policies, or withdrawn
         if named - of_same_texts - {pair}:
             sentence = _("The id “%(id)s” names another comparison too.")
             _note_shared(placement, sentence, item.external_id)
@@ -332,10 +332,6 @@ class Matcher:
 def _note_shared(placement: Placement, sentence: str, external_id: str) -> None:
     placement.counts["shared_ids"] = 1
     placement.remarks.append(sentence % {"id": printable(external_id, 40)})
-
-
-def _key(item: Item) -> tuple[str, frozenset[str]]:
-    return item.digest, frozenset(item.keys)
 
 
 def one_of(keys: Iterable[str]) -> Q:

@@ -112,6 +112,11 @@ class Item:
         """The keys of its completions, by which each is known among those of its prompt."""
         return tuple(content_key(content) for content in self.completions or ())
 
+    @cached_property
+    def pair_key(self) -> tuple[str, frozenset[str]]:
+        """The digest and the keys, which both orders of a pair share."""
+        return self.digest, frozenset(self.keys)
+
     @property
     def gold_key(self) -> str:
         """The key of the completion that it says is the better one, or an empty text."""

@@ -3,13 +3,13 @@
 Callers work through a file in steps, of which each is a transaction: some records are in memory at a time.
 """
 
-import hashlib
 import math
 import random
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from zlib import crc32
 
 from django.db import transaction
 from django.utils import timezone
@@ -234,7 +234,7 @@ def _in_order(pair: PairState) -> list[str]:
     keys = list(pair.policies)
     if not pair.opinions or any(one.sides_known for one in pair.opinions.values()):
         return keys
-    return sorted(keys, key=lambda key: hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
+    return sorted(keys, key=lambda key: crc32(key.encode("utf-8", "surrogatepass")))
 
 
 def _write_policies(project: Project, names: set[str]) -> dict[str, int]:
@@ -256,7 +256,8 @@ def _write_completions(project: Project, pairs: list[PairState]) -> None:
     }
     written = _known_completions(policies, [pair for pair in pairs if not pair.prompt.is_new])
     missing = [key for key in wanted if key not in written]
-    random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
+    # The order of ids must not tell who wrote what, or which side of gold is right.
+    missing.sort(key=lambda _key: random.random())
     rows = [
         {
             "prompt_id": prompt,

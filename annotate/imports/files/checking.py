@@ -96,8 +96,8 @@ class Check:
             return []
         for item in row.items:
             self.found[item.kind] += 1
-            if item.left_out:
-                self.unused.update(item.left_out)
+            for name, count in item.left_out.items():
+                self.unused[name] += count
             for opinion in item.opinions:
                 if opinion.annotator in self.annotators or len(self.annotators) < ANNOTATORS:
                     self.annotators[opinion.annotator] += 1

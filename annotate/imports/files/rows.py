@@ -1,7 +1,7 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -122,7 +122,7 @@ class Rows:
             sentence = errors[0] if errors else _("It holds no prompt.")
             return Row(line, error=sentence, text=said.text, figures=figures)
         if errors:
-            items[0] = replace(items[0], left_out={**items[0].left_out, "parts": len(errors)})
+            items[0].left_out = {**items[0].left_out, "parts": len(errors)}
         return Row(line, items, figures=figures)
 
     # --- Ratings of one completion -------------------------------------------------------------------------------
@@ -185,9 +185,9 @@ def _joined(one: Row, other: Row) -> Row:
         return Row(one.line, [*one.items, *other.items], figures=other.figures)
     if not one.items:
         return other
-    first, *rest = one.items
-    parts = first.left_out.get("parts", 0) + 1
-    return one._replace(items=[replace(first, left_out={**first.left_out, "parts": parts}), *rest])
+    first = one.items[0]
+    first.left_out = {**first.left_out, "parts": first.left_out.get("parts", 0) + 1}
+    return one
 
 
 def _add_figures(figures: dict[str, int], candidate: Candidate) -> None:

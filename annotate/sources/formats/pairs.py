@@ -89,17 +89,23 @@ def _keys_of(names: tuple[str, ...], sides: tuple[str, ...]) -> list[tuple[str, 
     return [tuple(name.format(side) for side in sides) for name in names]
 
 
+@cache
+def _all_keys_of(names: tuple[str, ...], sides: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(chain.from_iterable(_keys_of(names, sides)))
+
+
 def _policy_keys(record: Record, sides: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys of who wrote each, of which one may be absent."""
-    return next((keys for keys in _keys_of(POLICIES, sides) if not record.keys().isdisjoint(keys)), ("", ""))
+    if _all_keys_of(POLICIES, sides).isdisjoint(record):  # as most are
+        return "", ""
+    return next(keys for keys in _keys_of(POLICIES, sides) if not record.keys().isdisjoint(keys))
 
 
 def _scores(record: Record, sides: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Return the scores of both, and the keys that they are under. Scores that contradict the preference are left."""
-    possible = _keys_of(SCORES, sides)
-    if record.keys().isdisjoint(chain.from_iterable(possible)):  # as most are
+    if _all_keys_of(SCORES, sides).isdisjoint(record):
         return fields.PREFERRED, ()
-    for keys in possible:
+    for keys in _keys_of(SCORES, sides):
         if record.keys() >= {*keys} and all(fields.is_number(record[key]) for key in keys):
             better, worse = (fields.number(record[key], key) for key in keys)
             if better > worse:
