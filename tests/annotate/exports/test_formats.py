@@ -213,6 +213,12 @@ def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select
     assert json.loads(row["prompt"]) == content_
 
 
+def test_rows_that_are_gone_through_twice_are_counted_once(chat, select):
+    download = open_download(select(format="parquet"))
+    assert b"".join(download.chunks)
+    assert download.written.total == 1
+
+
 def test_judgments_leave_as_lines_csv_and_parquet(plain, select, tmp_path):
     import pyarrow.parquet as pq
 
