@@ -1,10 +1,8 @@
 """Exports: what the annotators said, in TRL's format, with where each row came from, whole or not at all."""
 
-import csv
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 import tracemalloc
@@ -21,7 +19,7 @@ from annotate.models import Comparison, Judgment, Project, Prompt
 from annotate.pairs import texts
 from annotate.pairs.filters import Filters
 from annotate.pairs.judgment_rows import JUDGMENT_COLUMNS, judgment_rows
-from annotate.pairs.lines import csv_lines, lines, write_file
+from annotate.pairs.lines import lines
 from annotate.pairs.pair_rows import PAIR_COLUMNS, pair_rows
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
@@ -277,54 +275,7 @@ def test_pairs_hold_the_columns_that_their_header_names(project, judged):
     assert tuple(next(pair_rows(project))) == PAIR_COLUMNS
 
 
-# --- CSV ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("operator", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
-@pytest.mark.parametrize(
-    "lead",
-    ["", " ", "\t", "\r", "\n", "\u00a0", "\u200b", "\ufeff", "\u3000", "\u2060", "\x00", " \u200b\u00a0"],
-)
-def test_no_cell_for_spreadsheets_begins_a_formula(lead, operator):
-    text = f"{lead}{operator}1+1"
-    assert (cell(text, for_spreadsheets=True), cell(text)) == (f"'{text}", text)
-
-
-@pytest.mark.parametrize("text", ["a=1", "1-1", "", " ", "\u200b", "“=”", "é@", "\u200ba=1"])
-def test_other_text_of_a_csv_stays_as_it_is(text):
-    assert cell(text, for_spreadsheets=True) == cell(text) == text
-
-
-def test_numbers_for_spreadsheets_stay_numbers():
-    assert cell(-0.5, for_spreadsheets=True) == "-0.5"
-
-
-def cell(value, **options):
-    """Return what a reader of tables finds of a value."""
-    rows, columns = [{"value": value, "more": 1}], ("value", "more")
-    table = b"".join(csv_lines(rows, columns, **options)).decode("utf-8-sig")
-    [header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
-    assert header == ["value", "more"]
-    return found
-
-
-# --- Files and the command ---------------------------------------------------------------------------------------
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("before")
-
-    def broken() -> Any:
-        yield b"one"
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_file(path, broken())
-    assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["pairs.jsonl"]
-    write_file(path, lines([{"text": "ü🙂"}]))
-    assert path.read_bytes() == '{"text":"ü🙂"}\n'.encode()
+# --- The command ---------------------------------------------------------------------------------------------------
 
 
 def test_the_command_writes_a_file(project, judged, tmp_path, capsys):
