@@ -22,8 +22,6 @@ from training.demo.supervisor import (
     require_port,
 )
 
-pytestmark = pytest.mark.once
-
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 
 

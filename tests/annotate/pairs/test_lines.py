@@ -9,8 +9,6 @@ import pytest
 
 from annotate.pairs.lines import csv_lines, lines, write_file
 
-pytestmark = pytest.mark.once
-
 
 @pytest.mark.parametrize("operator", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
 @pytest.mark.parametrize(
