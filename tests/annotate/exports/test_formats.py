@@ -257,7 +257,7 @@ def test_every_format_of_an_empty_project_is_a_file(project, select, tmp_path):
         ({"judged_by": "imported"}, False, set()),
         ({"annotator": ["anna", "bela"], "min_judgments": "2"}, True, {"too_few", "skipped"}),
         ({"strength": "1.6"}, False, {"weak", "tie", "both_bad", "skipped"}),
-        ({"agreement": "0.9", "kind": "standard"}, True, {"tie", "both_bad", "skipped"}),
+        ({"agreement": "1", "kind": "standard"}, True, {"tie", "both_bad", "skipped"}),
         ({"metadata": "lang=de"}, True, set()),
         ({"metadata": "lang=fr"}, False, set()),
         ({"flags": "leave"}, False, {"tie", "both_bad", "skipped"}),

@@ -23,7 +23,7 @@ from annotate.pairs.lines import lines
 from annotate.pairs.pair_rows import PAIR_COLUMNS, pair_rows
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
-from tests.factories import say
+from tests.factories import compare, say
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_held_out_prompts_are_left_out_unless_asked_for(project, owner, judged, 
 def test_filters(project, three, judged, make_comparisons):
     (gate,) = make_comparisons(1, kind="gate", batch="round 1")
     other = project.policies.create(name="other", kind="external")
-    (foreign,) = make_comparisons(1, policy=other)
+    foreign = compare(project, "Foreign", "one", "two", policies=(project.current_policy, other))
     say(three[1], gate, "first")
     say(three[1], foreign, "first")
 
@@ -140,8 +140,22 @@ def test_filters(project, three, judged, make_comparisons):
     assert found(kind="gate") == [gate.pk]
     assert found(batch="round 1") == [gate.pk]
     assert found(policy=other.pk) == [foreign.pk]
+    assert found(policy=project.current_policy.pk) == found()
     Judgment.objects.exclude(comparison=gate).update(created_at=timezone.now() - timedelta(days=2))
     assert found(since=timezone.now() - timedelta(days=1)) == [gate.pk]
+
+
+def test_a_span_of_time_takes_what_was_judged_in_it(project, judged):
+    now, day = timezone.now(), timedelta(days=1)
+    early, _late = judged[0].judgments.order_by("pk")
+    Judgment.objects.filter(pk=early.pk).update(created_at=now - 4 * day)
+
+    def found(since: timedelta, until: timedelta) -> list[list[int]]:
+        rows = pair_rows(project, Filters(since=now - since, until=now - until))
+        return [row["judgments"] for row in rows]
+
+    assert found(5 * day, day) == [[early.pk]]
+    assert found(2 * day, day) == []
 
 
 def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged):
