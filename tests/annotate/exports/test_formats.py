@@ -205,12 +205,12 @@ def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select
         "content": None,
         "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}],
     }
-    content_ = [{"role": "user", "content": "Add."}, call, {"role": "tool", "content": "2"}]
-    say(three[0], compare(project, content_, "Two.", "Three."), "first")
+    chats = [CHAT, [{"role": "user", "content": "Add."}, call, {"role": "tool", "content": "2"}]]
+    for chat in chats:
+        say(three[0], compare(project, chat, "Two.", "Three."), "first")
     path = tmp_path / "pairs.parquet"
     path.write_bytes(content(select(format="parquet")))
-    (row,) = pq.read_table(path).to_pylist()
-    assert json.loads(row["prompt"]) == content_
+    assert [json.loads(row["prompt"]) for row in pq.read_table(path).to_pylist()] == chats
 
 
 def test_rows_that_are_gone_through_twice_are_counted_once(chat, select):
