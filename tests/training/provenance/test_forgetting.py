@@ -14,7 +14,18 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from annotate.imports.files import earlier
-from annotate.models import Comparison, Import, Judgment, Policy, Project, Prompt, Snapshot, TrailEntry, User
+from annotate.models import (
+    Comparison,
+    Export,
+    Import,
+    Judgment,
+    Policy,
+    Project,
+    Prompt,
+    Snapshot,
+    TrailEntry,
+    User,
+)
 from annotate.people import external
 from annotate.projects import trail
 from tests import factories
@@ -299,6 +310,7 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
         state="done",
         options={"pass": "forgotten"},
     )
+    prepared = Export.objects.create(project=project, query={}, filename="x", file=ContentFile(b"row", "x"))
     records = earlier.path_of(upload)
     records.parent.mkdir(parents=True, exist_ok=True)
     records.touch()
@@ -316,6 +328,8 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     assert Import.objects.exists() == (kind == "prompt")
     assert upload.file.storage.exists(upload.file.name) == (kind == "prompt")
     assert records.exists() == (kind == "prompt")
+    assert not Export.objects.exists()
+    assert not prepared.file.storage.exists(prepared.file.name)
     earlier.forget(upload)
     upload.file.delete(save=False)
     assert not files.prompts.exists()
