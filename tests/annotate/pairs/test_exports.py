@@ -163,6 +163,14 @@ def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged)
     assert (row["annotators"], row["margin"]) == ([f"annotator-{three[1].pk}"], 1.0)
 
 
+def test_a_row_tells_of_the_votes_that_made_it_alone(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1, needed=3)
+    for person, what in zip(three, ("first", "skip", "both_bad"), strict=True):
+        say(person, comparison, what)
+    (row,) = pair_rows(project)
+    assert (row["verdicts"], row["votes_tie"], len(row["judgments"])) == (["chosen"], 0, 1)
+
+
 def test_a_snapshot_exports_what_was_frozen(project, owner, three, judged):
     snapshot = take_snapshot(project, owner)
     for judgment in judged[0].judgments.filter(superseded_at=None):
