@@ -131,6 +131,9 @@ def test_comparisons_hold_every_judgment(plain, three, select):
         "b",
     )
     assert (rows[0]["id"], rows[0]["metadata"], rows[0]["policy_b"]) == ("c0", {"lang": "de"}, "two")
+    assert lines(select(format="comparisons", min_judgments="2")) == rows[:1]
+    plain[0].withdraw()
+    assert lines(select(format="comparisons")) == rows[1:]
 
 
 def test_plain_prompts_and_chats_never_meet_in_a_file(plain, chat, select):

@@ -61,6 +61,15 @@ def test_a_file_can_be_downloaded_until_it_expires(plain, researcher, client_for
     assert "has expired" in client.get(f"/p/reviews/export/jobs/{job.pk}/").content.decode()
 
 
+def test_a_job_that_waits_is_never_deleted(project):
+    long_ago = timezone.now() - 20 * KEPT
+    for state in ("queued", "cancelled"):
+        job = Export.objects.create(project=project, query={}, filename="x", state=state)
+        Export.objects.filter(pk=job.pk).update(created_at=long_ago)
+    jobs.sweep()
+    assert [job.state for job in Export.objects.all()] == ["queued"]
+
+
 def test_a_file_without_a_row_is_deleted_once_it_is_old(project, settings):
     """A row names its file when it is whole: one that is being written has none yet."""
     path = settings.MEDIA_ROOT / "exports" / "left-behind"
