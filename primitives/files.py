@@ -37,10 +37,10 @@ def write_whole(path: Path, content: bytes, *, mode: int = ORDINARY, durable: bo
         file.write(content)
 
 
-def create_once(path: Path, content: bytes, *, mode: int = PRIVATE) -> bool:
-    """Create `path` with this content. Return False, and keep the file that is there, if another was first."""
+def create_once(path: Path, content: bytes) -> bool:
+    """Create `path`, private. Return False, and keep the file that is there, if another was first."""
     part = _aside(path)
-    with _new_file(part, mode) as file:
+    with _new_file(part, PRIVATE) as file:
         file.write(content)
     try:
         os.link(part, path)  # unlike a rename, it never replaces

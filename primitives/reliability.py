@@ -91,15 +91,12 @@ def merge(items: Iterable[Item]) -> list[Item]:
     return [Item(votes, chance, times) for (votes, chance), times in found.items()]
 
 
-def chance_of_first(
-    item: Item, reliability: Mapping[Annotator, float], without: Annotator | None = None
-) -> float:
-    """Return the chance that the first is better, given the votes but those of `without`: naive Bayes."""
+def chance_of_first(item: Item, reliability: Mapping[Annotator, float]) -> float:
+    """Return the chance that the first is better, given the votes: naive Bayes."""
     odds = logit(item.chance)
     for annotator, prefers_first in item.votes:
-        if annotator != without:
-            evidence = logit(reliability.get(annotator, PRIOR_ACCURACY))
-            odds += evidence if prefers_first else -evidence
+        evidence = logit(reliability.get(annotator, PRIOR_ACCURACY))
+        odds += evidence if prefers_first else -evidence
     return sigmoid(odds)
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import TestCase
 
 import pytest
 
@@ -43,9 +44,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (item.get_closest_marker("timeout") is None, area(item)))
     if "DATABASE_URL" not in os.environ:
         return
-    again = [item for item in items if item.get_closest_marker("once") is None]
-    config.hook.pytest_deselected(items=[item for item in items if item not in again])
-    items[:] = again
+    config.hook.pytest_deselected(items=[item for item in items if not asks_database(item)])
+    items[:] = [item for item in items if asks_database(item)]
+
+
+def asks_database(item: pytest.Item) -> bool:
+    """Return whether a test uses a database, and one may answer it differently than another."""
+    if item.get_closest_marker("once") is not None:
+        return False
+    is_case = issubclass(getattr(item, "cls", None) or object, TestCase)
+    uses = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
+    return is_case or bool(uses) or item.get_closest_marker("django_db") is not None
 
 
 FLUSHED = pytest.StashKey[bool]()

@@ -13,6 +13,7 @@ from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Pro
 from annotate.queueing import queue
 
 SKIP, TIE = Verdict("skip"), Verdict("tie")
+WORD = "splendidly"  # in the better completions of `make_comparisons`
 
 
 def later(minutes: float) -> datetime:
@@ -110,17 +111,14 @@ def judge_all(project: Project, user: User, said: dict[int, str] | None = None, 
         judging.record(project, user, claim.token, named(claim, what))
 
 
-def judge_by_word(project: Project, user: User, word: str = "splendidly", most: int = 1000) -> None:
-    """Judge at most `most` of what the queue hands out: better is the completion that holds `word`."""
-    for _ in range(most):
-        claim = queue.claim(project, user)
-        if claim is None:
-            return
-        what = "first" if word in claim.comparison.first.text else "second"
+def judge_by_word(project: Project, user: User) -> None:
+    """Judge all that the queue hands out: better is the completion that holds WORD."""
+    while claim := queue.claim(project, user):
+        what = "first" if WORD in claim.comparison.first.text else "second"
         judging.record(project, user, claim.token, named(claim, what))
 
 
-def judged_by_word(comparisons: Sequence[Comparison], user: User, word: str = "splendidly") -> None:
+def judged_by_word(comparisons: Sequence[Comparison], user: User) -> None:
     """Leave what `judge_by_word` leaves of comparisons that are open to `user`, in two statements.
 
     tests/annotate/queueing/test_queue.py compares the rows.
@@ -140,7 +138,7 @@ def judged_by_word(comparisons: Sequence[Comparison], user: User, word: str = "s
         lease = timedelta(minutes=comparison.project.lease_minutes)
         claim = Claim(**common, state=Claim.State.JUDGED, claimed_at=now, seen_at=now, expires_at=now + lease)
         claims.append(claim)
-        better = comparison.first if word in comparison.first.text else comparison.second
+        better = comparison.first if WORD in comparison.first.text else comparison.second
         judgments.append(
             Judgment(
                 **common,

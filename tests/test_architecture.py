@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-pytestmark = pytest.mark.once
-
 PACKAGES = ["primitives", "config", "annotate", "training"]
 PAGE = (settings.BASE_DIR / "docs" / "architecture.md").read_text()
 WALK = re.findall(

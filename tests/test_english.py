@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parent.parent
 REFUSED = re.compile(
     r"\b(somebody|nobody|anybody|whoever|anew)\b|\b(make|made|take|taken) again\b|\balso when\b",

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator
 
-import pytest
 from django import forms
 from django.urls import get_resolver
-
-pytestmark = pytest.mark.once
 
 
 def all_forms(base: type = forms.BaseForm) -> Iterator[type]:

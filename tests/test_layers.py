@@ -6,10 +6,7 @@ import re
 import subprocess
 import sys
 
-import pytest
 from django.conf import settings
-
-pytestmark = pytest.mark.once
 
 HEAVY = {"torch", "transformers", "peft"}
 WEB = {"django", "celery", "rest_framework", "annotate", "config"}

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parent.parent
 MODULES = [path for path in sorted((ROOT / "annotate").rglob("*.py")) if "migrations" not in path.parts]
 MARKS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}

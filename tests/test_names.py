@@ -3,10 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parent
 LONGEST = 60  # characters
 

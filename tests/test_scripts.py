@@ -11,8 +11,6 @@ from django.core.files.storage import FileSystemStorage
 from config.scripts import ScriptError, join_modules
 from config.static_files import StaticFilesStorage
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "static").rglob("*.js") if path.parent.name != "vendor")
 TESTS = sorted((ROOT / "tests" / "scripts").glob("*.test.mjs"))

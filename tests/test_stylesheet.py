@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
 from pygments.token import STANDARD_TYPES
-
-pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parent.parent
 STYLES = re.sub(r"/\*.*?\*/", "", (ROOT / "static" / "whetstone.css").read_text(), flags=re.S)

@@ -9,8 +9,6 @@ import pytest
 from django.template import engines
 from django.template.base import Lexer, TokenType
 
-pytestmark = pytest.mark.once
-
 FOLDER = Path(__file__).parent.parent / "templates"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
 LONGEST = 140

@@ -65,7 +65,7 @@ def find_outcome(
     if len(heard) < settings.min_judgments:
         return "too_few"
     counted = tuple(place for place in heard if cast[place].verdict != Judgment.Verdict.BOTH_BAD)
-    if 2 * len(counted) < len(heard) or not counted:
+    if 2 * len(counted) < len(heard):
         return "both_bad"
     return _count([cast[place] for place in counted], counted, settings, reliability)
 

@@ -61,9 +61,7 @@ def scale_adapter(adapter: Path, scale: float, target: Path) -> Path:
     return target
 
 
-def measure(
-    adapter: Path | None, *, seed: int = 0, scale: float = 1.0, prompts: Sequence[str] | None = None
-) -> Measurement:
+def measure(adapter: Path, *, seed: int, scale: float) -> Measurement:
     """Return what a policy writes, one completion a prompt, and how far it is from the starter.
 
     The KL of a completion is the sum over its tokens of the KL between the two distributions over the vocabulary,
@@ -72,14 +70,15 @@ def measure(
     """
     config = settings(sampling={"samples_per_prompt": 1, "seed": seed})
     loaded, decoder = load_native(config, adapter)
-    asked = [SamplingPrompt(str(at), text) for at, text in enumerate(prompts or fresh_prompts())]
+    asked = [SamplingPrompt(str(at), text) for at, text in enumerate(fresh_prompts())]
     encoded, _, _ = encode_prompts(asked, loaded, config, loaded.make_encoder(config))
     samples = write_samples(decoder, loaded.tokenizer, encoded, config.sampling)
     decoder.release()
     sequences = [(one.request.prompt, one.generation.token_ids) for one in samples]
     policy, starter = load_sampled(config, adapter).model, load_sampled(config, None).model
-    kls = token_kls(policy, starter, sequences) if adapter else [0.0] * len(samples)
-    return Measurement(scale, tuple(one.text for one in samples), tuple(kls))
+    return Measurement(
+        scale, tuple(one.text for one in samples), tuple(token_kls(policy, starter, sequences))
+    )
 
 
 @torch.no_grad()
@@ -103,9 +102,7 @@ def token_kls(
     return found
 
 
-def measure_path(
-    adapter: Path, *, seed: int = 0, budgets: Sequence[float] = BUDGETS, prompts: Sequence[str] | None = None
-) -> list[Measurement]:
+def measure_path(adapter: Path, *, seed: int = 0, budgets: Sequence[float] = BUDGETS) -> list[Measurement]:
     """Return measurements of the whole adapter, and of those scales at which its KL is about each budget below.
 
     The KL grows about as the square of the scale, a little faster; a second look comes closer where the first missed.
@@ -114,7 +111,7 @@ def measure_path(
 
     def at_scale(scale: float) -> Measurement:
         scaled = adapter if scale == 1 else scale_adapter(adapter, scale, aside)
-        return measure(scaled, seed=seed, scale=scale, prompts=prompts)
+        return measure(scaled, seed=seed, scale=scale)
 
     path = [at_scale(1.0)]
     for budget in sorted(budgets, reverse=True):

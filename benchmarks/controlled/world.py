@@ -158,13 +158,13 @@ def training_row(number: int | str, chosen: Sampled, rejected: Sampled, **values
     }
 
 
-def judged_rows(judged: Sequence[Judged], weight: float = 1.0) -> list[dict[str, Any]]:
+def judged_rows(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """Return the pairs of a snapshot: ties dropped, the completion with more votes chosen."""
     rows = []
     for number, one in enumerate(judged):
         if one.label != 0.5:
             order = (one.first, one.second) if one.label > 0.5 else (one.second, one.first)
             rows.append(
-                training_row(f"judged-{number}", *order, label=max(one.label, 1 - one.label), weight=weight)
+                training_row(f"judged-{number}", *order, label=max(one.label, 1 - one.label), weight=1.0)
             )
     return rows

@@ -1,21 +1,19 @@
 """A method's path: its adapter at the scales where its KL is near each budget, from the smallest to the whole."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from benchmarks.paper.actor import Measurement
 
-BUDGETS = (1, 2, 5)  # nats
+BUDGETS = (1, 2, 5)  # nats, from the smallest
 _NEAR = 1.25  # times the budget, or one over it: near enough to read the reward between two points
 _LOOKS = 2  # for a budget
 
 
-def find_path(
-    measure: Callable[[float], Measurement], budgets: Sequence[float] = BUDGETS
-) -> list[tuple[float, Measurement]]:
+def find_path(measure: Callable[[float], Measurement]) -> list[tuple[float, Measurement]]:
     """Return scales with their measurements: the whole adapter, and one near each budget that it exceeds."""
     path = {1.0: measure(1.0)}
-    for budget in sorted(budgets, reverse=True):
+    for budget in reversed(BUDGETS):
         for _ in range(_LOOKS):
             if path[1.0].kl <= budget or any(_is_near(one.kl, budget) for one in path.values()):
                 break

@@ -22,7 +22,8 @@ from benchmarks.paper.judges import FIRST, SECOND, TIE, EndpointJudge, JudgeErro
 from benchmarks.paper.paths import find_path
 from benchmarks.paper.setting import TINY, Counts, draw_reviews, make_starter, review_kind
 from benchmarks.paper.world import World
-from tests.training.using.openai_server import Server, completion, serving
+from tests.local_server import serving
+from tests.training.using.openai_server import Server, completion
 from training.engine.assisting.tilting import find_strength
 from training.engine.starter import reviews
 
@@ -232,7 +233,7 @@ def test_word_judge_learns_words_from_labelled_texts() -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving() as server:
+    with serving(Server()) as server:
         yield server
 
 
@@ -321,7 +322,7 @@ def test_paper_is_written_and_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "| DPO, assisted |" in generalization
     assert (tmp_path / "paper" / "starter-frontier.svg").exists()
     seconds = (tmp_path / "runs" / "0" / "seconds.txt").read_text()
-    with serving() as server:
+    with serving(Server()) as server:
         server.rules.append(lambda path, body: (200, completion("A"), {}))
         monkeypatch.setattr("sys.argv", [*given, "--judge-url", f"http://{server.host}/v1"])
         command.main()

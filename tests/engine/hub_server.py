@@ -1,34 +1,26 @@
 """A hub of models for tests: the part of its interface that a download needs, over folders on this machine."""
 
 import hashlib
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from tests.local_server import LocalServer, QuietHandler
 
-class Hub(http.server.ThreadingHTTPServer):
+
+class Hub(LocalServer):
     """Repositories by id, each with one commit, and a record of what was asked for."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories: dict[str, tuple[str, Path]] = {}
         self.refusals: dict[str, tuple[int, str]] = {}  # by repository: status and error code
         self.asked: list[str] = []
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     def do_GET(self) -> None:
         hub = self.server
         assert isinstance(hub, Hub)
@@ -69,25 +61,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 def _digest(file: Path) -> str:
     return hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
-
-
-@contextmanager
-def serving() -> Iterator[Hub]:
-    """Run a hub that answers until the context ends."""
-    with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
-            thread.join()
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, address: str) -> None:

@@ -28,8 +28,8 @@ def scores(run: RunDirectory) -> dict[str, dict]:
     return {row["id"]: row for _, row in read_jsonl(run.scores)}
 
 
-def done(run: RunDirectory, verb: str = "train") -> dict:
-    return json.loads(run.done.read_text())[verb]
+def done(run: RunDirectory) -> dict:
+    return json.loads(run.done.read_text())["train"]
 
 
 def independent_logps(model, tokenizer, line: dict) -> tuple[float, float]:

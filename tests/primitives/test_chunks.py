@@ -1,10 +1,6 @@
 """Rows a few at a time."""
 
-import pytest
-
 from primitives.chunks import chunks
-
-pytestmark = pytest.mark.once
 
 
 def test_rows_keep_their_order_and_the_last_chunk_is_shorter() -> None:

@@ -35,7 +35,6 @@ NEEDED = {
 }
 
 
-@pytest.mark.once
 def test_a_child_is_given_no_secret_of_the_site(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
@@ -86,7 +85,6 @@ def test_a_disk_that_fills_up_while_training_is_said_and_resumed(ready_project: 
     assert "Resumed from the checkpoint" in (again.run_dir / "train.log").read_text()
 
 
-@pytest.mark.once
 def test_a_log_on_a_full_disk_changes_no_exit_code(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "training.engine", "train", str(tmp_path)]

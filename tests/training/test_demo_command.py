@@ -20,8 +20,6 @@ from tests.instances import ROOT, Demo, laptop
 from tests.servers import free_port
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.once  # these instances bring their own SQLite and broker
-
 
 @pytest.fixture
 def environment(tmp_path) -> dict[str, str]:

@@ -18,8 +18,8 @@ def meetings(tally: dict[tuple[int, int], tuple[int, int, int]]) -> list[Meeting
     return found
 
 
-def strengths(tally: dict[tuple[int, int], tuple[int, int, int]], anchor: int = 1) -> dict[int, float]:
-    return dict(fit(meetings(tally), anchor, lengths=False).strengths)
+def strengths(tally: dict[tuple[int, int], tuple[int, int, int]]) -> dict[int, float]:
+    return dict(fit(meetings(tally), 1, lengths=False).strengths)
 
 
 def test_bradley_terry_of_two_policies_is_the_log_odds() -> None:

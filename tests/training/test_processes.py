@@ -1,17 +1,16 @@
 """The children of `demo` and `simulate`: started, restarted, stopped, and found again after a kill."""
 
-import http.server
 import json
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.local_server import LocalServer, QuietHandler, serving
 from tests.waiting import wait_for
 from training.demo.supervisor import (
     ProcessError,
@@ -21,8 +20,6 @@ from training.demo.supervisor import (
     is_answering,
     require_port,
 )
-
-pytestmark = pytest.mark.once
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 
@@ -159,20 +156,15 @@ def test_an_address_that_cannot_be_used_is_refused_by_name(host, port, sentence)
 
 
 def test_a_taken_port_is_named_and_only_a_page_is_an_answer():
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/login/" else 500)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(LocalServer(Handler)) as server:
         port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(ProcessError, match=rf"Port {port} is in use .* PORT="):
             require_port("127.0.0.1", port)
         assert is_answering(f"http://127.0.0.1:{port}/login/")
         assert not is_answering(f"http://127.0.0.1:{port}/broken/")
-        server.shutdown()
     assert not is_answering(f"http://127.0.0.1:{port}/login/")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -56,6 +57,12 @@ def once_training(run_dir: Path, act: Any) -> threading.Thread:
     return thread
 
 
+def folders_named(client: Client, *addresses: str) -> set[str]:
+    """Return the folders of the server that pages name, or the API."""
+    said = "".join(client.get(address).content.decode() for address in addresses)
+    return {str(folder) for folder in (settings.VAR, settings.BASE_DIR) if str(folder) in said}
+
+
 @pytest.mark.once
 @pytest.mark.timeout(300)
 def test_a_round_ends_with_a_policy_and_comparisons(
@@ -97,8 +104,7 @@ def test_a_round_ends_with_a_policy_and_comparisons(
     assert len(set(round_.gate.values_list("prompt", flat=True))) == 4
 
     completion = round_.fresh.all()[0].first
-    assert completion.token_ids
-    assert completion.prompt_token_ids
+    assert all((completion.token_ids, completion.prompt_token_ids))
     assert completion.logprob is not None
     assert completion.logprob < 0
     assert completion.seed is not None
@@ -111,6 +117,10 @@ def test_a_round_ends_with_a_policy_and_comparisons(
     assert not (round_.run_dir / "checkpoints").exists()
     config = json.loads((round_.run_dir / "config.json").read_text())
     assert (config["base_model"], config["start_adapter"]) == (str(settings.STARTER_MODEL), None)
+
+    assert not folders_named(
+        client_for(owner), round_.get_absolute_url(), "/api/v1/projects/reviews/rounds/1/"
+    )
 
     deciding.promote(round_, owner)
     second = state_machine.start(Project.objects.get(), owner, ALONE, begin=new)

@@ -1,30 +1,22 @@
 """A hub of datasets and models for tests: the part of its interface that a push needs, and what was pushed."""
 
 import base64
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from tests.local_server import LocalServer, QuietHandler
 
 
-class Hub(http.server.ThreadingHTTPServer):
+class Hub(LocalServer):
     """Repositories by id: whether each is private, and its files. `token` is the one that may write."""
 
-    daemon_threads = True
-
     def __init__(self, token: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.token = token
         self.private: dict[str, bool] = {}
         self.files: dict[str, dict[str, bytes]] = {}
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     def do_POST(self) -> None:
         hub = self.server
         assert isinstance(hub, Hub)
@@ -88,23 +80,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 def _repository(path: str) -> str:
     """Return what comes behind the kind of repository in an address."""
     return path.removeprefix("/api/datasets/").removeprefix("/api/models/")
-
-
-@contextmanager
-def serving(token: str) -> Iterator[Hub]:
-    """Run a hub that answers until the context ends."""
-    with Hub(token) as hub:
-        thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
-            thread.join()

@@ -30,6 +30,14 @@ def test_equal_completions_leave_by_no_account_and_no_file(project, three, plain
     assert download.written.total == rows
 
 
+def test_what_was_withdrawn_is_not_counted_as_equal(project, three, plain, select):
+    same = compare(project, "Same?", "Yes.", "Yes.")
+    say(three[0], same, "first")
+    same.withdraw()
+    found, _queries = compared_texts(select())
+    assert found["excluded"] == {"both_bad": 1, "skipped": 1, "tie": 1, "withdrawn": 1}
+
+
 def test_texts_are_compared_once_and_new_ones_when_they_come(project, three, plain, select):
     selection = select()
     assert [compared_texts(selection)[1] for _ in range(3)] == [1, 0, 0]

@@ -131,6 +131,9 @@ def test_comparisons_hold_every_judgment(plain, three, select):
         "b",
     )
     assert (rows[0]["id"], rows[0]["metadata"], rows[0]["policy_b"]) == ("c0", {"lang": "de"}, "two")
+    assert lines(select(format="comparisons", min_judgments="2")) == rows[:1]
+    plain[0].withdraw()
+    assert lines(select(format="comparisons")) == rows[1:]
 
 
 def test_plain_prompts_and_chats_never_meet_in_a_file(plain, chat, select):
@@ -205,12 +208,18 @@ def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select
         "content": None,
         "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}],
     }
-    content_ = [{"role": "user", "content": "Add."}, call, {"role": "tool", "content": "2"}]
-    say(three[0], compare(project, content_, "Two.", "Three."), "first")
+    chats = [CHAT, [{"role": "user", "content": "Add."}, call, {"role": "tool", "content": "2"}]]
+    for chat in chats:
+        say(three[0], compare(project, chat, "Two.", "Three."), "first")
     path = tmp_path / "pairs.parquet"
     path.write_bytes(content(select(format="parquet")))
-    (row,) = pq.read_table(path).to_pylist()
-    assert json.loads(row["prompt"]) == content_
+    assert [json.loads(row["prompt"]) for row in pq.read_table(path).to_pylist()] == chats
+
+
+def test_rows_that_are_gone_through_twice_are_counted_once(chat, select):
+    download = open_download(select(format="parquet"))
+    assert b"".join(download.chunks)
+    assert download.written.total == 1
 
 
 def test_judgments_leave_as_lines_csv_and_parquet(plain, select, tmp_path):
@@ -251,7 +260,7 @@ def test_every_format_of_an_empty_project_is_a_file(project, select, tmp_path):
         ({"judged_by": "imported"}, False, set()),
         ({"annotator": ["anna", "bela"], "min_judgments": "2"}, True, {"too_few", "skipped"}),
         ({"strength": "1.6"}, False, {"weak", "tie", "both_bad", "skipped"}),
-        ({"agreement": "0.9", "kind": "standard"}, True, {"tie", "both_bad", "skipped"}),
+        ({"agreement": "1", "kind": "standard"}, True, {"tie", "both_bad", "skipped"}),
         ({"metadata": "lang=de"}, True, set()),
         ({"metadata": "lang=fr"}, False, set()),
         ({"flags": "leave"}, False, {"tie", "both_bad", "skipped"}),

@@ -8,6 +8,7 @@ from huggingface_hub import constants
 
 from annotate.models import TrailEntry
 from tests.annotate.exports import hub as fake
+from tests.local_server import serving
 
 pytestmark = pytest.mark.once
 
@@ -16,7 +17,7 @@ TOKEN = "hf_secret"
 
 @pytest.fixture
 def hub(monkeypatch):
-    with fake.serving(TOKEN) as hub:
+    with serving(fake.Hub(TOKEN)) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         yield hub
 

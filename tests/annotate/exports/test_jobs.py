@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from datetime import timedelta
 
 import pytest
@@ -12,6 +14,7 @@ from annotate import tasks
 from annotate.exports import jobs
 from annotate.forms.exports import read_selection
 from annotate.models import Export
+from annotate.models.snapshots import KEPT
 from tests.waiting import wait_for
 
 PREPARE = "/p/reviews/export/prepare/"
@@ -56,6 +59,28 @@ def test_a_file_can_be_downloaded_until_it_expires(plain, researcher, client_for
     tasks.sweep_exports()
     assert not job.file.storage.exists(job.file.name)
     assert "has expired" in client.get(f"/p/reviews/export/jobs/{job.pk}/").content.decode()
+
+
+def test_a_job_that_waits_is_never_deleted(project):
+    long_ago = timezone.now() - 20 * KEPT
+    for state in ("queued", "cancelled"):
+        job = Export.objects.create(project=project, query={}, filename="x", state=state)
+        Export.objects.filter(pk=job.pk).update(created_at=long_ago)
+    jobs.sweep()
+    assert [job.state for job in Export.objects.all()] == ["queued"]
+
+
+def test_a_file_without_a_row_is_deleted_once_it_is_old(project, settings):
+    """A row names its file when it is whole: one that is being written has none yet."""
+    path = settings.MEDIA_ROOT / "exports" / "left-behind"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    jobs.sweep()
+    assert path.exists()
+    long_ago = time.time() - 2 * KEPT.total_seconds()
+    os.utime(path, (long_ago, long_ago))
+    jobs.sweep()
+    assert not path.exists()
 
 
 def test_a_cancelled_or_refused_job_leaves_no_file(plain, chat, researcher, client_for):

@@ -9,8 +9,6 @@ from django.utils import translation
 from annotate.imports.files.ahead import read_ahead
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.once
-
 
 def names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]

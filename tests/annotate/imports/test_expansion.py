@@ -98,6 +98,8 @@ def test_annotators_without_a_name_are_different_people():
 def test_gold_is_what_all_opinions_agree_on():
     (item,) = expand(candidate(TWO, Opinion((0, 1)), Opinion((2, 3))), Choices("gold"))
     assert (item.kind, item.gold) == ("gold", "b")
+    (item,) = expand(candidate(TWO, Opinion((0, 1)), Opinion((), "skip")), Choices("gold"))
+    assert item.gold == "b"  # who skips says nothing against it
     ranked = candidate(THREE, Opinion((3, 2, 1)), Opinion((3, 1, 2)))
     items = expand(ranked, Choices("gold"))
     assert (pairs_of(items), [item.gold for item in items]) == (["ab", "ac"], ["a", "a"])

@@ -124,6 +124,13 @@ def test_what_a_row_does_not_say_is_no_difference(bring_in):
     assert (comparison.external_id, comparison.metadata, comparison.kind) == ("1", {"l": "de"}, "gold")
 
 
+def test_another_id_without_policies_is_another_pair(bring_in):
+    bring_in({**A, "id": "1", "policy_a": "p", "policy_b": "q"})
+    assert bring_in({**A, "id": "1"}).counts == {"duplicates": 1}
+    assert bring_in(A).counts == {"duplicates": 1}
+    assert bring_in({**A, "id": "2"}).counts == {"pairs": 1}
+
+
 def test_a_side_is_known_by_its_text(bring_in):
     bring_in({**A, "gold": "a"})
     swapped = {"prompt": "Q", "completion_a": "b", "completion_b": "a"}

@@ -105,6 +105,12 @@ def test_another_verdict_replaces_the_old_one_when_asked(project):
     assert (Comparison.objects.get().needed, User.objects.exclude(imported_into=None).count()) == (3, 3)
 
 
+def test_a_strength_that_a_row_does_not_say_stays(project):
+    bring_in(project, candidate(Opinion((1, 0), annotator="maria", strength=3)))
+    assert bring_in(project, candidate(Opinion((1, 0), annotator="maria")), update=True) == {"duplicates": 1}
+    assert verdicts() == [("maria", "prefer", "a", 3)]
+
+
 def test_imported_judgments_leave_peoples_places_to_them(project, teammate):
     project.judgments_needed = 2
     compare(project, "Once", "a", "b", needed=2)

@@ -40,6 +40,14 @@ def test_a_draft_is_ones_own(owner, claim):
     assert not drafts.save_draft(claim.project, owner, claim.token, {"rationale": "Not mine"})
 
 
+def test_a_flag_after_a_resolved_one_is_open(teammate, claim):
+    first = drafts.flag(claim.project, teammate, claim.token, "Broken")
+    assert drafts.resolve_flag(claim.project, first.pk)
+    again = drafts.flag(claim.project, teammate, claim.token, "Still broken")
+    assert list(Flag.objects.open()) == [again]
+    assert Flag.objects.get(pk=first.pk).note == "Broken"
+
+
 def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, claim):
     drafts.flag(claim.project, teammate, claim.token, "Broken")
     drafts.flag(claim.project, teammate, claim.token, "Broken text")

@@ -193,6 +193,7 @@ def test_a_preference_for_a_foreign_completion_is_refused(project, teammate, cla
         ("strength", Verdict("prefer", 1, 0)),
         ("strength", Verdict("prefer", 1, 4)),
         ("strength", Verdict("prefer", 1, 1.5)),
+        ("strength", Verdict("prefer", 1, True)),
         ("strength", Verdict("skip", None, 2)),
         ("reasons", Verdict("tie", reasons=["no such reason"])),
         ("reasons", Verdict("tie", reasons="warmer words")),

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
-from annotate.judgments import judging, places, revising, undoing
+from annotate.judgments import imported, judging, places, revising, undoing
 from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, User
 from annotate.projects import lifecycle
@@ -137,6 +137,15 @@ def test_undoing_a_verdict_after_the_closing_takes_no_place(project, two, teamma
     assert judging.record(project, teammate, claim.token, TIE).late
     undoing.undo(project, teammate)
     assert (counts(project), broken_rules(project)) == (closed, [])
+
+
+def test_a_closed_pair_without_judgments_is_like_any_other(project, two, teammate):
+    places.ask_no_more(project)
+    imported.take_back(project, project.judgments.all())
+    judge(project, teammate)
+    undoing.undo(project, teammate)
+    undoing.redo(project, teammate)
+    assert (sorted(counts(project)), broken_rules(project)) == ([(1, 0), (1, 1)], [])
 
 
 def test_asking_again_leaves_room_for_those_who_look_again(project, two, teammate, researcher):

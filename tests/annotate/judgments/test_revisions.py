@@ -13,7 +13,7 @@ from annotate.pairs.judgment_rows import judgment_rows
 from annotate.queueing import queue
 from annotate.reports import my_work
 from annotate.reports.days import days_of
-from tests.factories import TIE
+from tests.factories import TIE, later
 from training.views.overview import overview
 
 
@@ -30,6 +30,12 @@ def judged(project, teammate, claim):
     notes = {"reasons": ["clear"], "criteria": {"helpful": {"verdict": "tie"}}, "rationale": "Because."}
     verdict = Verdict("prefer", "a", 2, **notes)
     return judging.record(project, teammate, claim.token, verdict, seconds=7.0, now=at)
+
+
+def test_a_late_judgment_stays_late(project, teammate, claim):
+    late = judging.record(project, teammate, claim.token, TIE, now=later(60))
+    assert late.late
+    assert revising.revise(project, teammate, late.pk, Verdict("both_bad")).late
 
 
 def notes_of(judgment):

@@ -124,7 +124,7 @@ def test_what_replaces_a_late_judgment_is_late_too(project, teammate, owner, mak
     assert not broken_rules(project)
 
 
-def test_a_skip_whose_place_others_took_is_passed_over_by_undo(project, teammate, owner, make_comparisons):
+def test_a_skip_whose_place_others_took_is_passed_over(project, teammate, owner, make_comparisons):
     make_comparisons(2)
     first = queue.claim(project, teammate)
     judging.record(project, teammate, first.token, TIE)
@@ -133,6 +133,8 @@ def test_a_skip_whose_place_others_took_is_passed_over_by_undo(project, teammate
     theirs = queue.claim(project, owner)
     judging.record(project, owner, theirs.token, TIE)
     assert undoing.undo(project, teammate).comparison_id == first.comparison_id
+    assert not broken_rules(project)
+    assert undoing.redo(project, teammate).comparison_id == first.comparison_id
     assert not broken_rules(project)
 
 

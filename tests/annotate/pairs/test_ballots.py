@@ -70,6 +70,11 @@ def test_a_pair_that_half_of_its_voters_find_bad_stays_one() -> None:
     assert find_outcome([better, bad, bad], PairSettings()) == "both_bad"
 
 
+def test_an_unknown_strength_leaves_the_margin_to_the_others() -> None:
+    known, unknown = Ballot("prefer", 1, 2, False, 1), Ballot("prefer", 1, None, False, 2)
+    assert find_outcome([known, unknown], PairSettings()) == Outcome(True, 1.0, 2.0, (0, 1))
+
+
 def test_no_annotator_is_certain_or_counts_against_their_word() -> None:
     vote = [Ballot("prefer", 1, 2, False, 1)]
     labels = [find_outcome(vote, PairSettings(ties="half"), {1: chance}) for chance in (1.0, 0.0)]

@@ -1,10 +1,8 @@
 """Exports: what the annotators said, in TRL's format, with where each row came from, whole or not at all."""
 
-import csv
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 import tracemalloc
@@ -21,11 +19,11 @@ from annotate.models import Comparison, Judgment, Project, Prompt
 from annotate.pairs import texts
 from annotate.pairs.filters import Filters
 from annotate.pairs.judgment_rows import JUDGMENT_COLUMNS, judgment_rows
-from annotate.pairs.lines import csv_lines, lines, write_file
+from annotate.pairs.lines import lines
 from annotate.pairs.pair_rows import PAIR_COLUMNS, pair_rows
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
-from tests.factories import say
+from tests.factories import compare, say
 
 
 @pytest.fixture
@@ -130,7 +128,7 @@ def test_held_out_prompts_are_left_out_unless_asked_for(project, owner, judged, 
 def test_filters(project, three, judged, make_comparisons):
     (gate,) = make_comparisons(1, kind="gate", batch="round 1")
     other = project.policies.create(name="other", kind="external")
-    (foreign,) = make_comparisons(1, policy=other)
+    foreign = compare(project, "Foreign", "one", "two", policies=(project.current_policy, other))
     say(three[1], gate, "first")
     say(three[1], foreign, "first")
 
@@ -142,13 +140,35 @@ def test_filters(project, three, judged, make_comparisons):
     assert found(kind="gate") == [gate.pk]
     assert found(batch="round 1") == [gate.pk]
     assert found(policy=other.pk) == [foreign.pk]
+    assert found(policy=project.current_policy.pk) == found()
     Judgment.objects.exclude(comparison=gate).update(created_at=timezone.now() - timedelta(days=2))
     assert found(since=timezone.now() - timedelta(days=1)) == [gate.pk]
+
+
+def test_a_span_of_time_takes_what_was_judged_in_it(project, judged):
+    now, day = timezone.now(), timedelta(days=1)
+    early, _late = judged[0].judgments.order_by("pk")
+    Judgment.objects.filter(pk=early.pk).update(created_at=now - 4 * day)
+
+    def found(since: timedelta, until: timedelta) -> list[list[int]]:
+        rows = pair_rows(project, Filters(since=now - since, until=now - until))
+        return [row["judgments"] for row in rows]
+
+    assert found(5 * day, day) == [[early.pk]]
+    assert found(2 * day, day) == []
 
 
 def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged):
     (row,) = pair_rows(project, Filters(annotators=[three[1].pk]))
     assert (row["annotators"], row["margin"]) == ([f"annotator-{three[1].pk}"], 1.0)
+
+
+def test_a_row_tells_of_the_votes_that_made_it_alone(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1, needed=3)
+    for person, what in zip(three, ("first", "skip", "both_bad"), strict=True):
+        say(person, comparison, what)
+    (row,) = pair_rows(project)
+    assert (row["verdicts"], row["votes_tie"], len(row["judgments"])) == (["chosen"], 0, 1)
 
 
 def test_a_snapshot_exports_what_was_frozen(project, owner, three, judged):
@@ -277,54 +297,7 @@ def test_pairs_hold_the_columns_that_their_header_names(project, judged):
     assert tuple(next(pair_rows(project))) == PAIR_COLUMNS
 
 
-# --- CSV ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("operator", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
-@pytest.mark.parametrize(
-    "lead",
-    ["", " ", "\t", "\r", "\n", "\u00a0", "\u200b", "\ufeff", "\u3000", "\u2060", "\x00", " \u200b\u00a0"],
-)
-def test_no_cell_for_spreadsheets_begins_a_formula(lead, operator):
-    text = f"{lead}{operator}1+1"
-    assert (cell(text, for_spreadsheets=True), cell(text)) == (f"'{text}", text)
-
-
-@pytest.mark.parametrize("text", ["a=1", "1-1", "", " ", "\u200b", "“=”", "é@", "\u200ba=1"])
-def test_other_text_of_a_csv_stays_as_it_is(text):
-    assert cell(text, for_spreadsheets=True) == cell(text) == text
-
-
-def test_numbers_for_spreadsheets_stay_numbers():
-    assert cell(-0.5, for_spreadsheets=True) == "-0.5"
-
-
-def cell(value, **options):
-    """Return what a reader of tables finds of a value."""
-    rows, columns = [{"value": value, "more": 1}], ("value", "more")
-    table = b"".join(csv_lines(rows, columns, **options)).decode("utf-8-sig")
-    [header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
-    assert header == ["value", "more"]
-    return found
-
-
-# --- Files and the command ---------------------------------------------------------------------------------------
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("before")
-
-    def broken() -> Any:
-        yield b"one"
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_file(path, broken())
-    assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["pairs.jsonl"]
-    write_file(path, lines([{"text": "ü🙂"}]))
-    assert path.read_bytes() == '{"text":"ü🙂"}\n'.encode()
+# --- The command ---------------------------------------------------------------------------------------------------
 
 
 def test_the_command_writes_a_file(project, judged, tmp_path, capsys):

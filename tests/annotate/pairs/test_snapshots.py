@@ -15,7 +15,7 @@ from annotate.pairs.pair_rows import pair_rows
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from annotate.pairs.snapshots import take_snapshot, training_rows
 from annotate.reports.reliability import weights_of_votes
-from tests.factories import say
+from tests.factories import compare, say
 
 
 def only_pair(project: Project, settings: PairSettings | None = None) -> Pair:
@@ -169,6 +169,17 @@ def test_verdicts_that_came_too_fast_may_be_left_out(project, three, make_compar
     assert found.counts["excluded"] == {"too_fast": 1}
 
 
+def test_a_rating_names_the_judgments_that_found_it_bad(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1, needed=3)
+    said = [
+        say(person, comparison, what)
+        for person, what in zip(three, ("both_bad", "first", "both_bad"), strict=True)
+    ]
+    ratings = aggregate(project, PairSettings(both_bad="ratings", weights="judgments")).ratings
+    assert {rating.judgments for rating in ratings} == {(said[0].pk, said[2].pk)}
+    assert {rating.weight for rating in ratings} == {2.0}
+
+
 def test_superseded_judgments_never_count(project, three, make_comparisons):
     (comparison,) = make_comparisons(1)
     judgment = say(three[0], comparison, "first")
@@ -179,9 +190,14 @@ def test_superseded_judgments_never_count(project, three, make_comparisons):
 
 
 def test_pairs_of_chosen_policies_alone(project, three, make_comparisons):
-    other = project.policies.create(name="other", kind="external")
-    mine, theirs = make_comparisons(1)[0], make_comparisons(1, policy=other)[0]
-    for comparison in (mine, theirs):
+    """Both completions are by one of them, whichever side they are on."""
+    other, ours = project.policies.create(name="other", kind="external"), project.current_policy
+    (theirs,) = make_comparisons(1, policy=other)
+    mixed = [
+        compare(project, f"Mixed {number}", "one", "two", policies=policies)
+        for number, policies in enumerate([(other, ours), (ours, other)])
+    ]
+    for comparison in (theirs, *make_comparisons(1), *mixed):
         say(three[0], comparison, "first")
     found = aggregate(project, PairSettings(policies=[other.pk]))
     assert [pair.comparison for pair in found.pairs] == [theirs.pk]

@@ -13,7 +13,13 @@ from django.utils import timezone
 
 from annotate.models import Attempts
 from annotate.people.addresses import find_client_address
-from annotate.people.authentication import ANYWHERE, COOKIE, KnownBrowserMiddleware, remember_browser
+from annotate.people.authentication import (
+    ANYWHERE,
+    COOKIE,
+    MOST_ACCOUNTS,
+    KnownBrowserMiddleware,
+    remember_browser,
+)
 from annotate.people.throttle import Throttle
 
 pytestmark = pytest.mark.once  # no query is special to a database
@@ -169,9 +175,18 @@ def test_a_browser_stays_known_after_a_change_of_password(owner):
     assert browser.post("/login/", CHANGED).status_code == 302
 
 
-def remembered(user) -> str:
-    """Return the cookie of a browser that the account knows."""
+def test_a_browser_is_remembered_for_a_few_accounts(make_user):
+    cookie = ""
+    for number in range(MOST_ACCOUNTS + 2):
+        cookie = remembered(make_user(f"user{number}"), cookie)
+    _browser, *accounts = signing.loads(cookie, salt=COOKIE)
+    assert len(accounts) == MOST_ACCOUNTS
+
+
+def remembered(user, before="") -> str:
+    """Return the cookie of a browser that the account knows, and those `before` it."""
     request = RequestFactory().get("/")
+    request.COOKIES[COOKIE] = before
     remember_browser(request, user)
     return KnownBrowserMiddleware(lambda _: HttpResponse())(request).cookies[COOKIE].value
 

@@ -273,6 +273,13 @@ def test_a_person_is_found_by_username_or_confirmed_address(make_user, typed, fo
     assert invitations.find_person(typed.strip()) == (mia if found else None)
 
 
+def test_of_two_that_look_alike_the_one_that_is_typed_is_found(make_user):
+    """Accounts from before the rule about such names keep theirs."""
+    older, newer = make_user("mia"), make_user("other")
+    User.objects.filter(pk=newer.pk).update(username="Mia", username_key=f"{older.username_key} {newer.pk}")
+    assert [invitations.find_person(name) for name in ("mia", "Mia", "MIA")] == [older, newer, None]
+
+
 def test_an_unconfirmed_address_identifies_nobody(make_user):
     mia = make_user("mia")
     mia.email = "mia@example.org"

@@ -207,6 +207,13 @@ def test_a_link_ends_when_its_account_comes_to_open_more(
     assert b"no longer works" in client_for().get(link, follow=True).content
 
 
+def test_a_link_ends_when_its_makers_place_is_anothers(project, owner, teammate, outsider, client_for):
+    """The site's keeper may give a membership to another person, in the administration."""
+    link = link_for(client_for(owner), teammate, project)
+    Membership.objects.filter(user=owner).update(user=outsider)
+    assert b"no longer works" in client_for().get(link, follow=True).content
+
+
 @pytest.mark.parametrize("change", ["role", "removed", "joined", "staff"])
 def test_a_dead_link_does_not_revive(project, adminb, teammate, other, client_for, admin_client, change):
     link = link_for(client_for(adminb), teammate, project)

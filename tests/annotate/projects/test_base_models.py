@@ -140,6 +140,19 @@ def test_a_folder_that_is_no_whole_model_is_refused(
     assert error.endswith(".")
 
 
+@pytest.mark.parametrize("kind", ["adapter", "external"])
+def test_an_unused_policy_of_another_kind_is_kept(project: Project, kind: str) -> None:
+    """One that was brought in has neither completions nor successors at first."""
+    policy = project.policies.create(
+        name="ours", kind=kind, base_model="starter", adapter="runs/ours/adapter"
+    )
+    project.current_policy = policy
+    project.save()
+    assert not lifecycle.may_choose_base_model(project)
+    lifecycle.start_from(project, "starter")
+    assert project.policies.filter(pk=policy.pk).exists()
+
+
 def test_whole_models_in_parts_and_behind_links_are_taken(folder: Path, models: Path) -> None:
     linked = models / "linked"
     linked.mkdir()

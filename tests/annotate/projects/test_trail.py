@@ -288,7 +288,9 @@ def test_the_trail_keeps_each_version_of_the_guidelines(project, owner):
     for version in ("Prefer **short** answers.", "x" * 5_000):
         project.guidelines = version
         lifecycle.change_settings(project, owner, ["guidelines"], changed=["guidelines"])
-    newest, before = trail.browse(project).entries
+    lifecycle.change_settings(project, owner, ["name"], changed=["name"])
+    renamed, newest, before = trail.browse(project).entries
+    assert renamed.details == {}
     assert [one.details["guidelines"] for one in (before, newest)] == [
         "Prefer **short** answers.",
         "x" * 5_000,

@@ -11,7 +11,7 @@ from annotate.judgments.judging import Verdict
 from annotate.models import ApiToken, Claim, Comparison, Judgment
 from annotate.pairs.judgment_rows import judgment_rows
 from annotate.people.keyboard import read_keys
-from annotate.queueing import queue
+from annotate.queueing import empty_queue, queue
 from annotate.reports.quality import assess
 from tests.annotate.desk import FRAGMENT, on_screen, url
 from tests.annotate.invariants import broken_rules
@@ -57,6 +57,15 @@ def test_it_is_set_aside_again_by_as_many_skips(project, owner, skipped, make_me
         assert not Comparison.objects.get().is_set_aside
         say(make_member(f"later-{number}", "annotator"), skipped, "skip")
     assert Comparison.objects.get().is_set_aside
+
+
+def test_no_annotator_waits_for_one_that_is_held(project, owner, crowd, make_comparisons):
+    [held] = make_comparisons(1)
+    assert queue.claim(project, owner)
+    assert empty_queue.explain(project, crowd[3]).reason == empty_queue.Reason.HELD
+    for person in crowd[:3]:
+        say(person, held, "skip")
+    assert empty_queue.explain(project, crowd[3]).reason == empty_queue.Reason.DONE
 
 
 def test_putting_back_what_was_withdrawn_shows_it_set_aside(skipped):

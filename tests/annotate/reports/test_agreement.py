@@ -95,6 +95,7 @@ def test_gold_accuracy_counts_ties_as_wrong_and_skips_not_at_all(project, three,
     for comparison, what in zip(golds, ("first", "second", "tie", "skip"), strict=True):
         say(three[0], comparison, what)
     assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 3)}
+    assert agreement.gold_accuracy(project, at=golds[0].created_at) == {}  # nothing was judged then
 
 
 @pytest.mark.parametrize("feedback", ["silent", "shown"])

@@ -59,6 +59,13 @@ def test_gold_and_a_probe_are_evidence_too() -> None:
     assert "probe says something of 100" in alarm.sentence
 
 
+def test_among_more_annotators_an_alarm_needs_more_evidence() -> None:
+    """The chance of any false alarm is that of the project, however many annotators it has."""
+    like_chance, others = {1: Share(17, 40)}, {one: Share(40, 40) for one in range(2, 22)}
+    assert [alarm.annotator for alarm in find_alarms(Evidence(gold=like_chance))] == [1]
+    assert not find_alarms(Evidence(gold=like_chance | others))
+
+
 def test_votes_are_weighted_once_colleagues_are_known(project, three, make_comparisons):
     assert weights_of_votes(project) is None
     for place, comparison in enumerate(make_comparisons(30, needed=3)):

@@ -17,8 +17,6 @@ from annotate.sources.errors import FileError
 from annotate.sources.lines import as_lines
 from tests.annotate.sources.test_lines import parquet, xlsx
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 LIMIT = 1 << 30
 MEMORY = 512 << 20  # bytes, in which honest files of tests are read
 

@@ -9,8 +9,6 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
 from annotate.sources.formats.verdicts import read_verdict
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 TEXTS = {"prompt": "q", "response_a": "x", "response_b": "y"}
 MODELS = {**TEXTS, "model_a": "m1", "model_b": "m2"}
 TOLOKA = {

@@ -9,8 +9,6 @@ from annotate.sources.candidates import Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats.tools import open_webui, sagemaker
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 NAMES = ["r0", "r1", "r2"]
 
 

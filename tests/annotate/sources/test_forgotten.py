@@ -7,8 +7,6 @@ import pytest
 from annotate.sources.formats import find_format
 from annotate.sources.formats.signs import holds_verdict, stand_beside
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 PAIR = {"prompt": "Sky?", "response_a": "It is blue.", "response_b": "It is green."}
 
 

@@ -26,8 +26,6 @@ from tests.annotate.sources.cases import (
     trainers,
 )
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own, more, platforms)
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
 BY_NAME = {format.name: format for format in FORMATS}

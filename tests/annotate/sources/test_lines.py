@@ -14,8 +14,6 @@ from annotate.sources import documents, encodings
 from annotate.sources.errors import FileError
 from annotate.sources.lines import Lines, as_lines, sample
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 ROWS = [
     {"prompt": "Żółw, «1»", "chosen": "a\nb", "rejected": "2"},
     {"prompt": "two", "chosen": "3", "rejected": "tab\there"},

@@ -9,8 +9,6 @@ from annotate.sources.errors import RecordError
 from annotate.sources.mappings.mapping import Mapping, columns_of
 from annotate.sources.mappings.proposals import advise, propose
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 PAIR = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
 ROW = {"q": "Why?", "x": "because", "y": "so", "who": 7, "said": "1", "n": {"id": 3, "lang": "en"}}
 ANSWERS = (Answer("because"), Answer("so"))

@@ -19,7 +19,6 @@ from annotate.sources.lines import as_lines
 from annotate.sources.message_trees import join_messages
 from tests.annotate.sources.cases.corpora import TREE, reply
 
-pytestmark = pytest.mark.once  # files, which no database sees
 [OASST] = [each for each in FORMATS if each.name == "oasst"]
 OTHER = {
     "message_tree_id": "o",

@@ -12,8 +12,6 @@ from annotate.sources.formats import find_format
 from annotate.sources.messages import read_chat, read_transcript, split_chats, split_texts
 from tests.annotate.sources.cases import SKY, assistant, user
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 IMAGE = {"type": "image_url", "image_url": {"url": PIXEL}}

@@ -7,8 +7,6 @@ import pytest
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 BY_NAME = {format.name: format for format in FORMATS}
 BLUE, GREEN = "Blue is the sky.", "Green is the sky."
 PAIR = {"prompt": "Sky?", "response_a": BLUE, "response_b": GREEN}

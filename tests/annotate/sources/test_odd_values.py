@@ -14,8 +14,6 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import find_format, registry
 from tests.annotate.sources.test_formats import BY_NAME, CASES, read_at_once
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 ODD: list[Any] = [
     *(None, True, 0, -1, 2.5, float("nan"), float("inf"), 10**400),
     *("", "  ", "x", "A", "1", "[1]", "{}", "\ud800", "\x00"),

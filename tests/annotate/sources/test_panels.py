@@ -7,8 +7,6 @@ import pytest
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 PAIR = {"prompt": "Sky?", "response_a": "It is blue.", "response_b": "It is green."}
 [RATERS] = [format for format in FORMATS if format.name == "side-by-side-raters"]
 

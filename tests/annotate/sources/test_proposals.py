@@ -11,8 +11,6 @@ from annotate.sources.formats import find_format
 from annotate.sources.mappings.mapping import Mapping, columns_of
 from annotate.sources.mappings.proposals import propose
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 BLUE, GREEN = "It is blue.", "It is green."
 SIDES = {"prompt": "Sky?", "response_a": BLUE, "response_b": GREEN}
 OF_SIDES = {"prompt": "prompt", "completion_a": "response_a", "completion_b": "response_b"}

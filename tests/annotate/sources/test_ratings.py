@@ -9,8 +9,6 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS
 from annotate.sources.formats.tools.side_by_side import Rating, read_ratings
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 BY_NAME = {format.name: format for format in FORMATS}
 TEXTS = {"prompt": "Sky?", "response_a": "Green.", "response_b": "Blue."}
 ABOUT = {"annotation_id": 1, "annotator": 2, "lead_time": 3.0, "id": 4}

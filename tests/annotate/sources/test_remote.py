@@ -1,12 +1,10 @@
 """Files at an address: from allowed hosts alone, never from a private network, and bounded."""
 
-import http.server
 import io
 import json
 import shutil
 import ssl
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from django.core.management import CommandError, call_command
 from annotate.models import Judgment
 from annotate.sources import remote
 from annotate.sources.errors import FileError
+from tests.local_server import LocalServer, QuietHandler, serving
 
 pytestmark = pytest.mark.once  # files, which no database sees
 
@@ -50,7 +49,7 @@ TRICKLES = {
 }
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """A hub with one dataset, and addresses that lead elsewhere."""
 
     def do_GET(self) -> None:
@@ -75,9 +74,6 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(more)
                 time.sleep(0.05)
 
-    def log_message(self, *_arguments: object) -> None:
-        return None
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
@@ -95,17 +91,15 @@ def certificate(tmp_path_factory):
 @pytest.fixture
 def hub(certificate: Path, monkeypatch):
     """Return the host of a hub on this machine, trusted by this process."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server = LocalServer(Hub)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
     host = f"localhost:{server.server_port}"
     monkeypatch.setenv("HF_ENDPOINT", f"https://{host}")
-    yield host
-    server.shutdown()
-    server.server_close()
+    with serving(server):
+        yield host
 
 
 def test_a_dataset_of_the_hub_is_imported(project, hub, settings):

@@ -7,8 +7,6 @@ import pytest
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 
 def read(name: str, record: dict[str, Any]) -> list[Any]:
     [found] = [each for each in FORMATS if each.name == name]

@@ -5,8 +5,6 @@ import pytest
 from annotate.sources.candidates import Opinion
 from annotate.sources.formats.verdicts import read_verdict
 
-pytestmark = pytest.mark.once  # files, which no database sees
-
 FIRST, SECOND, TIE = Opinion((1.0, 0.0)), Opinion((0.0, 1.0)), Opinion((0.5, 0.5))
 WORDS = {
     "[[A]]": FIRST,

@@ -14,8 +14,6 @@ from annotate.text.chat_display import Chat, show_chat
 from annotate.text.chats import as_text, last_question
 from tests.annotate.text.test_images import address, picture
 
-pytestmark = pytest.mark.once  # forms and pages, whatever the database
-
 CALL = {
     "id": "call_7",
     "type": "function",

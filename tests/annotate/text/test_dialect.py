@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from annotate.text.rendering import render_markdown
 from tests.annotate.text.html import text_of
 
-pytestmark = pytest.mark.once  # no text is rendered by a database
-
 # What shows as formatting, as `dialect.py` lists it.
 SIGNS_OF_SYNTAX = re.compile(r"[*~#`\[\]\s]")
 PIPE = re.compile(r"(?:\\\\)?\|")

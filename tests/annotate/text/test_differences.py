@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from annotate.text import hidden_characters
 from annotate.text.differences import WORD_LIMIT, common, mark_differences
 
-pytestmark = pytest.mark.once  # no text is rendered by a database
-
 words = st.lists(st.sampled_from("abcd"), max_size=12)
 
 

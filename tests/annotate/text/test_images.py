@@ -16,8 +16,6 @@ from annotate.text.differences import mark_differences
 from annotate.text.rendering import DISPLAY_LIMIT, render_markdown, render_raw
 from tests.annotate.text.html import text_of
 
-pytestmark = pytest.mark.once  # no text is rendered by a database
-
 SVG = (
     "data:image/svg+xml;base64," + base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>" * 3).decode()
 )

@@ -12,8 +12,6 @@ from hypothesis.extra.django import TestCase as DatabaseTestCase
 from annotate.models import Project, Prompt
 from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
 
-pytestmark = pytest.mark.once  # forms and pages, whatever the database
-
 
 def nested(depth: int) -> str:
     return '{"a":' * (depth - 1) + "{}" + "}" * (depth - 1)

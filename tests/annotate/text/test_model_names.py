@@ -7,8 +7,6 @@ import pytest
 from annotate.text.model_names import make_name_pattern
 from training.engine.starter import reviews
 
-pytestmark = pytest.mark.once  # forms and pages, whatever the database
-
 OWN = ["starter", "round 1", "baseline", "model-2", "sft", "/srv/models/zorblax-7b-chat", "example/Quillon-2"]
 
 

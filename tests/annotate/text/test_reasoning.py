@@ -6,8 +6,6 @@ from annotate.text.reasoning import MARKERS, Parts, split_reasoning
 from annotate.text.rendering import DISPLAY_LIMIT, render_markdown
 from tests.annotate.text.html import text_of
 
-pytestmark = pytest.mark.once  # no text is rendered by a database
-
 
 @pytest.mark.parametrize(("opening", "closing"), MARKERS)
 def test_each_marker_parts_reasoning_from_the_answer(opening: str, closing: str) -> None:

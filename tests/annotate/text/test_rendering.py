@@ -14,8 +14,6 @@ from annotate.text import hidden_characters, markdown_html, rendering
 from annotate.text.differences import mark_differences
 from annotate.text.rendering import DISPLAY_LIMIT, render_markdown, render_raw
 
-pytestmark = pytest.mark.once  # no text is rendered by a database
-
 
 class Tags(HTMLParser):
     """The tags and text that a browser would see."""

@@ -10,10 +10,11 @@ from annotate.models import Comparison, Import, Judgment, User
 from annotate.projects import lifecycle
 from annotate.queueing import queue
 from annotate.reports import agreement, days
+from annotate.reports.my_work import measure_work
 from annotate.reports.quality import assess
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
-from tests.factories import judge_all
+from tests.factories import judge_all, later, say
 from training.views.overview import overview
 
 pytestmark = pytest.mark.once
@@ -69,6 +70,15 @@ def test_figures_of_people_leave_it_out(project, upload, teammate, make_comparis
     met = agreement.meetings(project)
     assert agreement.pairwise_agreement(met).total == 1
     assert {one.left.total for one in agreement.annotators(project)} == {0}
+
+
+def test_own_agreement_is_with_people_alone(project, upload, teammate, researcher):
+    project.show_agreement = True
+    for comparison in project.comparisons.all():
+        say(teammate, comparison, "first", now=later(-2 * 24 * 60))
+    assert measure_work(project, teammate).agreement.total == 0
+    say(researcher, comparison, "second")
+    assert measure_work(project, teammate).agreement.total == 1
 
 
 def test_an_import_is_taken_back_with_its_judgments(project, upload, owner, client_for):

@@ -115,6 +115,7 @@ def test_an_unused_prompt_is_corrected_as_a_new_one(project, prompts, owner, cli
     new = Prompt.objects.latest("pk")
     assert f"Stored as prompt #{new.pk}" in said
     assert (new.content, new.external_id, new.metadata) == ("Alpha, corrected\n", "a-1", {"source": "web"})
+    assert new.batch == "import 7"  # it leaves with its import
     prompts[0].refresh_from_db()
     assert (prompts[0].content, prompts[0].withdrawn_at is None) == ("Alpha", False)
     chat = f"{URL}{prompts[1].pk}/"

@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import constants
 
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
-from tests.engine.hub_server import Hub, connect, serving
+from tests.engine.hub_server import Hub, connect
+from tests.local_server import serving
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError, StaleCheckpointError
 from training.engine.model import hub
@@ -30,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def live_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serving() as server:
+    with serving(Hub()) as server:
         connect(monkeypatch, server.address)
         yield server
 

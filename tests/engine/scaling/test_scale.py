@@ -93,13 +93,13 @@ def test_a_scaled_adapter_keeps_the_budget(far: RunDirectory, tiny_model: Path) 
     assert 0 < kl < 1.5 * budget
 
 
-def sampled_kl(policy: Any, prompts: list[list[int]], new: int = 5) -> float:
+def sampled_kl(policy: Any, prompts: list[list[int]]) -> float:
     """Return KL of completions that `policy` draws here, token by token, one prompt at a time."""
     torch.manual_seed(5)
     total = 0.0
     for prompt in prompts:
         ids = list(prompt)
-        for _ in range(new):
+        for _ in range(5):
             with torch.no_grad():
                 ours = policy(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
                 with policy.disable_adapter():

@@ -14,14 +14,25 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from annotate.imports.files import earlier
-from annotate.models import Comparison, Import, Judgment, Policy, Project, Prompt, Snapshot, TrailEntry, User
+from annotate.models import (
+    Comparison,
+    Export,
+    Import,
+    Judgment,
+    Policy,
+    Project,
+    Prompt,
+    Snapshot,
+    TrailEntry,
+    User,
+)
 from annotate.people import external
 from annotate.projects import trail
 from tests import factories
 from tests.annotate.invariants import broken_rules
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
-from training.provenance.consequences import find_consequences, prompt_target
+from training.provenance.consequences import find_consequences, person_targets, prompt_target
 from training.rounds import deciding, lineage, runner, state_machine
 from training.rounds.choosing.terms import Terms, keep_terms, read_terms
 from training.rounds.phases.choosing import fit_probe
@@ -106,6 +117,30 @@ def forget(*arguments: str, project: str | None = "reviews") -> str:
 @pytest.fixture
 def rosa(make_member: Any) -> User:
     return make_member("rosa-judges", "annotator")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("votes", "counts"), [("equal", False), ("reliability", True)])
+def test_gold_shapes_a_round_where_votes_count_by_reliability(
+    ready_project: Project, rosa: User, votes: str, counts: bool
+) -> None:
+    gold = factories.compare(ready_project, "Gold", " a", " b", kind="gold")
+    factories.say(rosa, gold, "first")
+    round_ = state_machine.start(ready_project, None, {**ALONE, "pairs": {"votes": votes}})
+    (target,) = person_targets(rosa, ready_project)
+    assert find_consequences(target).rounds == ([round_] if counts else [])
+
+
+def test_no_attempt_of_a_failed_round_finds_what_was_forgotten(ready_project: Project, rosa: User) -> None:
+    """A worker keeps the files of an attempt for the next one: what follows is another one than the next."""
+    judged = ready_project.comparisons.latest("pk")
+    factories.say(rosa, judged, "first")
+    round_ = state_machine.start(ready_project, None, ALONE)
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
+    assert claimed is not None
+    state_machine.fail(claimed, "It failed for a test.")
+    forget("--annotator", rosa.username)
+    round_.refresh_from_db()
+    assert round_.attempts == claimed.attempts + 1
 
 
 @pytest.mark.parametrize(
@@ -275,6 +310,7 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
         state="done",
         options={"pass": "forgotten"},
     )
+    prepared = Export.objects.create(project=project, query={}, filename="x", file=ContentFile(b"row", "x"))
     records = earlier.path_of(upload)
     records.parent.mkdir(parents=True, exist_ok=True)
     records.touch()
@@ -292,6 +328,8 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     assert Import.objects.exists() == (kind == "prompt")
     assert upload.file.storage.exists(upload.file.name) == (kind == "prompt")
     assert records.exists() == (kind == "prompt")
+    assert not Export.objects.exists()
+    assert not prepared.file.storage.exists(prepared.file.name)
     earlier.forget(upload)
     upload.file.delete(save=False)
     assert not files.prompts.exists()

@@ -1,5 +1,6 @@
 """A round's summary as an archive may bring it: any value in any place, and no page of it fails."""
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -57,6 +58,11 @@ def summaries(full: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{verb} {depth} {odd}", full | {verb: altered(full[verb], depth, odd)}
 
 
+def without_repeats(found: Iterator[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return each object once: none lies deeper in a verb that says little."""
+    return list({json.dumps(value): (name, value) for name, value in found}.values())
+
+
 def addresses(round_: Round) -> list[str]:
     """Return the pages that read a round's summary."""
     project = round_.project
@@ -71,7 +77,7 @@ def test_no_page_fails_on_an_odd_value_in_a_summary(
     full: Round, owner: User, client_for: Callable[..., Client]
 ) -> None:
     client, failed = client_for(owner, raise_request_exception=False), []
-    for name, summary in summaries(full.summary):
+    for name, summary in without_repeats(summaries(full.summary)):
         Round.objects.filter(pk=full.pk).update(summary=summary)
         failed += [(name, page) for page in addresses(full) if client.get(page).status_code != 200]
     assert failed == []

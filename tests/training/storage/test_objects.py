@@ -15,8 +15,6 @@ from config.storage import check_storage, find_fault, require_storage
 from training.storage import objects
 from training.storage.objects import StorageFaultError
 
-pytestmark = pytest.mark.once
-
 CONTENT = b"".join(b"line %d\n" % number for number in range(2_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 KEY = f"runs/reviews-1/{SHA256}"

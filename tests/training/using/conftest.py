@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.local_server import serving
 from tests.training.using import openai_server
 from tests.training.using.slow_writer import slow_model, slow_trial  # noqa: F401 - fixtures
 
@@ -13,7 +14,7 @@ KEY = "sk-very-secret"
 
 @pytest.fixture
 def server(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[openai_server.Server]:
-    with openai_server.serving() as server:
+    with serving(openai_server.Server()) as server:
         settings.ENDPOINTS = [f"{server.host}=ACME_KEY"]
         monkeypatch.setenv("ACME_KEY", KEY)
         yield server

@@ -1,12 +1,12 @@
 """A server that speaks OpenAI's interface, for tests: it answers by rules, and keeps every request."""
 
-import http.server
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from tests.local_server import LocalServer, QuietHandler
 
 Reply = tuple[int, dict[str, Any] | bytes | Iterable[bytes], dict[str, str]]
 Rule = Callable[[str, dict[str, Any]], Reply | None]
@@ -40,21 +40,15 @@ def words(text: str, *, chat: bool = True) -> Reply:
     return stream([*parts, part(None, "stop", chat=chat), event(b"[DONE]")])
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(LocalServer):
     """`rules` are asked in order; without an answer of theirs, the prompt is answered with its length and seed."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.rules: list[Rule] = []
         self.asked: list[tuple[str, dict[str, Any], str]] = []
         self.at_once, self.most_at_once, self.lock = 0, 0, threading.Lock()
         self.left = 0  # how often the client left before the end
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
 
     def answer(self, path: str, body: dict[str, Any]) -> Reply:
         for rule in self.rules:
@@ -68,7 +62,7 @@ class Server(http.server.ThreadingHTTPServer):
         return 200, completion(text, chat=is_chat), {}
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Server
 
     def do_POST(self) -> None:
@@ -96,19 +90,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         for some in [content] if isinstance(content, bytes) else content:
             self.wfile.write(some)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def serving() -> Iterator[Server]:
-    """Run a server until the context ends."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()

@@ -16,8 +16,6 @@ from training.endpoints.addresses import find_place
 from training.endpoints.client import Server
 from training.endpoints.errors import EndpointError, StoppedError
 
-pytestmark = pytest.mark.once
-
 CHAT = [{"role": "user", "content": "Why?"}]
 WAIT = 20.0  # seconds that no test should need
 

@@ -13,8 +13,6 @@ from training.endpoints import progress, streaming
 from training.endpoints.client import Server
 from training.endpoints.errors import EndpointError, PromptRefusedError, StoppedError
 
-pytestmark = pytest.mark.once
-
 CHAT = [{"role": "user", "content": "Why?"}]
 WAIT = 20.0  # seconds that no test should need
 

@@ -17,6 +17,7 @@ from huggingface_hub import constants
 
 from annotate.models import TrailEntry
 from tests.annotate.exports import hub as fake
+from tests.local_server import serving
 from tests.training.using import adapters
 from training.models import MergedWeights
 from training.usage import merging, model_card
@@ -154,7 +155,7 @@ def test_a_push_sends_the_folder_and_keeps_no_token(
 ) -> None:
     page = reverse("push-policy", args=["reviews", policy.pk])
     client = client_for(owner)
-    with fake.serving(TOKEN) as hub:
+    with serving(fake.Hub(TOKEN)) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         given = {"repository": "ours/model", "token": TOKEN}
         sent = client.post(page, given, follow=True)

@@ -30,8 +30,8 @@ def result(kind: str, to_name: str = "txt", **value: object) -> dict[str, object
     return {"type": kind, "from_name": "c", "to_name": to_name, "value": value}
 
 
-def by_two(scores: tuple[float, float], rationale: str = "", verdict: str = "") -> Opinion:
-    return Opinion(scores, verdict, "2", None, rationale, 12.5, AT)
+def by_two(scores: tuple[float, float], rationale: str = "") -> Opinion:
+    return Opinion(scores, "", "2", None, rationale, 12.5, AT)
 
 
 LABEL_STUDIO: list[Case] = [
