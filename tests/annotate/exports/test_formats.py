@@ -196,6 +196,7 @@ def test_readers_of_tables_find_typed_columns(plain, chat, select, tmp_path, tex
 
 
 def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select, tmp_path):
+    import datasets
     import pyarrow.parquet as pq
 
     from tests.factories import compare
@@ -211,6 +212,11 @@ def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select
     path.write_bytes(content(select(format="parquet")))
     (row,) = pq.read_table(path).to_pylist()
     assert json.loads(row["prompt"]) == content_
+    # A trainer that loads the file must get messages: of a text it would learn the JSON.
+    (loaded,) = datasets.load_dataset(
+        "parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train"
+    )
+    assert (loaded["prompt"], loaded["chosen"]) == (content_, [{"role": "assistant", "content": "Two."}])
 
 
 def test_judgments_leave_as_lines_csv_and_parquet(plain, select, tmp_path):
