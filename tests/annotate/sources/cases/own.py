@@ -298,6 +298,7 @@ COLUMNS: list[Case] = [
     ),
 ]
 
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 PLAIN = Candidate("Sky?", metadata={"response": "Blue.", "answer": "4"})
 REFERRED = Candidate("Sky?", metadata={"response": "Blue.", "reference_answer": "4"})
 PROMPTS: list[Case] = [
@@ -342,6 +343,16 @@ PROMPTS: list[Case] = [
         ],
     ),
     ("prompts", {"prompt": "Sky?", "response": "Blue.", "answer": "4"}, [PLAIN]),
+    (  # OpenAI's functions, which came before its tools
+        "prompts",
+        {"prompt": "Sky?", "functions": [{"name": "look", "parameters": {"type": "object"}}], "topic": "x"},
+        [Candidate("Sky?", tools=(LOOK,), metadata={"topic": "x"})],
+    ),
+    (
+        "chats",
+        {"messages": SKY, "functions": '[{"name": "look", "parameters": {"type": "object"}}]'},
+        [Candidate(SKY, tools=(LOOK,))],
+    ),
     (  # a log of OpenAI's API
         "chats",
         {
