@@ -81,6 +81,25 @@ def test_the_path_to_a_rated_reply_is_found_in_linear_time() -> None:
     assert len(candidate.prompt) == length - 1
 
 
+@pytest.mark.parametrize("count", [open_webui.REPLIES, open_webui.REPLIES + 1])
+def test_replies_to_a_message_are_as_many_as_completions_may_be(count: int) -> None:
+    replies = [f"r{number}" for number in range(count)]
+    messages: dict[str, Any] = {
+        "u": {"parentId": None, "role": "user", "content": "x", "childrenIds": replies}
+    }
+    messages |= {name: {"parentId": "u", "role": "assistant", "content": name} for name in replies}
+    record = {
+        "data": {"rating": 1, "sibling_model_ids": ["m"]},
+        "meta": {"message_id": "r0"},
+        "snapshot": {"chat": {"chat": {"history": {"messages": messages}}}},
+    }
+    if count <= open_webui.REPLIES:
+        assert len(list(open_webui.FEEDBACK.rows(record))) == count - 1
+    else:
+        with pytest.raises(RecordError, match="65 completions; at most 64"):
+            list(open_webui.FEEDBACK.rows(record))
+
+
 # --- OpenCompass: a judge's text -----------------------------------------------------------------------------------
 
 
