@@ -126,7 +126,8 @@ def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
         more = [POLICIES_OF_CHOSEN.get(role, "")] if "chosen" in found else []
         named = [plain[name] for name in (*names, *more) if name in plain]
         named = [name for name in named if role != "id" or not _is_shared(name, records)]
-        named = [name for name in named if role != "prompt" or not _names_source(name, records)]
+        if role == "prompt" and "target" not in plain:  # of a translation
+            named = [name for name in named if not _names_source(name, records)]
         if column := next((name for name in named if name not in found.values()), ""):
             found[role] = column
     _keep_one_saying(found)

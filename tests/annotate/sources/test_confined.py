@@ -96,7 +96,7 @@ def test_a_file_on_disk_is_not_copied(make: Any, monkeypatch: Any) -> None:
         assert file.tell() == 7
 
 
-def test_a_file_that_unpacks_itself_is_not_taken_for_what_is_on_disk(tmp_path: Path) -> None:
+def test_a_file_that_unpacks_itself_is_copied(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet.gz"
     path.write_bytes(gzip.compress(parquet()))
     with gzip.open(path) as file:

@@ -87,13 +87,10 @@ def test_the_prompt_is_the_first_text_if_no_name_says_it() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        {"id": "s1", "name": "helpful", "value": 1, "source": "ANNOTATION"},  # scores of Langfuse
-        {"Timestamp": "2026/01/02 10:00:00 AM GMT+1", "Which is better? [Sky?]": "A"},  # Google Forms
-        {
-            "model_output": "It is blue.",
-            "ref_output": "It is red.",
-            "reason": "It is so.",
-        },  # WildBench's results
+        # Scores of Langfuse, Google Forms, and results of WildBench.
+        {"id": "s1", "name": "helpful", "value": 1, "source": "ANNOTATION"},
+        {"Timestamp": "2026/01/02 10:00:00 AM GMT+1", "Which is better? [Sky?]": "A"},
+        {"model_output": "It is blue.", "ref_output": "It is red.", "reason": "It is so."},
     ],
 )
 def test_what_is_called_something_else_is_not_the_prompt(record: dict[str, Any]) -> None:
