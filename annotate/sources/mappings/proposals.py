@@ -60,7 +60,7 @@ NO_COMPLETIONS = re.compile(
     rf"{AUTHORS.pattern}|prompt|question|feedback|label|comment|{VERDICT.pattern}", re.IGNORECASE
 )
 NO_PROMPT = re.compile(
-    r"(?<![a-z])(response|answer|output|completion|generation|reply|reason|rationale|explanation|comment|feedback)s?(?![a-z])"
+    r"(?<![a-z])(response|answer|output|completion|generation|reply|reason|rationale|explanation|comment|feedback|reference)s?(?![a-z])"
     r"|time|(?<![a-z])date(?![a-z])|e-?mail",
     re.IGNORECASE,
 )
@@ -126,7 +126,7 @@ def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
         more = [POLICIES_OF_CHOSEN.get(role, "")] if "chosen" in found else []
         named = [plain[name] for name in (*names, *more) if name in plain]
         named = [name for name in named if role != "id" or not _is_shared(name, records)]
-        if role == "prompt" and "target" not in plain:  # of a translation
+        if role == "prompt" and "target" not in plain and not {*PAIRS[0], *PAIRS[1]} & found.keys():
             named = [name for name in named if not _names_source(name, records)]
         if column := next((name for name in named if name not in found.values()), ""):
             found[role] = column
@@ -145,7 +145,7 @@ def _is_shared(column: str, records: Records) -> bool:
 
 
 def _names_source(column: str, records: Records) -> bool:
-    """Return whether a “source” is where rows are from, in a word, and no text to write from."""
+    """Return whether a “source” may be where rows are from, in a word, and no text to write from."""
     values = [str(value) for value in _values(column, records[:VALUES])]
     return _plain(column) == "source" and bool(values) and all(len(value.split()) == 1 for value in values)
 
