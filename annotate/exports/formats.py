@@ -42,7 +42,7 @@ class Format:
     has_columns: bool = False
     has_ties: bool = False
     is_folder: bool = False
-    one_message: bool = False  # a completion of several messages has no place
+    without: tuple[str, ...] = ()  # contents for which it has no place, of those that filters know
     both_bad: bool = False  # rows of comparisons whose completions are both bad, too
     stem: str = ""  # of the file's name, if it is not the format's name
 
@@ -81,9 +81,11 @@ FORMATS = {
         Format("openai", _("OpenAI preference fine-tuning (JSON Lines)"), _PAIRS, "jsonl", writers.json_lines,
                trainers.openai, texts="messages"),
         Format("llama_factory", _("LLaMA-Factory, sharegpt with dataset_info.json (zip)"), _PAIRS, "json",
-               writers.json_array, trainers.llama_factory, texts="messages", is_folder=True, one_message=True),
+               writers.json_array, trainers.llama_factory, texts="messages", is_folder=True,
+               without=("several_messages", "images")),
         Format("axolotl", _("Axolotl, chat_template.default (JSON Lines)"), _PAIRS, "jsonl", writers.json_lines,
-               trainers.axolotl, texts="messages", one_message=True),
+               trainers.axolotl, texts="messages",
+               without=("several_messages", "images", "calls", "reasoning", "empty")),
         Format("comparisons", _("Comparisons with every judgment (JSON Lines)"), _COMPARISONS, "jsonl",
                writers.json_lines, has_columns=True, has_ties=True),
         Format("argilla", _("Argilla records (JSON)"), _COMPARISONS, "json", writers.json_array, tools.argilla,

@@ -28,7 +28,7 @@ def push(selection: Selection, repository: str, token: str, *, public: bool) -> 
     """
     _require_token(token)
     # A dataset has a place for pairs that the format on the page leaves out.
-    filters = replace(selection.filters, one_message=False)
+    filters = replace(selection.filters, without=())
     chosen = replace(selection, format=FORMATS["datasets"], filters=filters, by_files=bool(selection.split))
     require_fit(chosen)
     with tempfile.TemporaryDirectory(prefix="whetstone-export-") as name:

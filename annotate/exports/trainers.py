@@ -1,12 +1,15 @@
 """Pairs as other trainers read them: OpenAI, LLaMA-Factory, Axolotl, and single ratings for KTO."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from annotate.exports.shapes import Row, message_text
 
 _SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "developer": "system"}
+# Between the results of several calls, as LLaMA-Factory joins them where it reads OpenAI's messages.
+_BETWEEN = {"observation": "\n</tool_response>\n<tool_response>\n"}
 
 
 def openai(row: Row) -> Iterator[Row]:
@@ -25,7 +28,7 @@ def openai(row: Row) -> Iterator[Row]:
 def llama_factory(row: Row) -> Iterator[Row]:
     """Yield a pair as LLaMA-Factory's `sharegpt` formatting with `ranking` takes it."""
     yield {
-        "conversations": [_sharegpt(message) for message in row["prompt"]],
+        "conversations": _in_turns([_sharegpt(message) for message in row["prompt"]]),
         "chosen": _sharegpt(row["chosen"][0]),
         "rejected": _sharegpt(row["rejected"][0]),
         "tools": row["tools"] or "",
@@ -33,12 +36,38 @@ def llama_factory(row: Row) -> Iterator[Row]:
 
 
 def _sharegpt(message: Mapping[str, Any]) -> Row:
-    role = message.get("role", "")
+    """Return a message with what it calls, and what it thinks, where LLaMA-Factory looks for them in its value."""
+    role, text = message.get("role", ""), message_text({**message, "tool_calls": None})
+    reasoning = message.get("reasoning_content")
+    thought = f"<think>\n{reasoning}\n</think>\n\n" if reasoning else ""
     calls = message.get("tool_calls")
     if not calls:
-        return {"from": _SHAREGPT.get(role, role), "value": message_text(message)}
-    functions = [call.get("function", call) if isinstance(call, dict) else call for call in calls]
-    return {"from": "function_call", "value": json.dumps(functions, ensure_ascii=False)}
+        return {"from": _SHAREGPT.get(role, role), "value": thought + text}
+    called = json.dumps([_function(call) for call in calls], ensure_ascii=False)
+    value = f"{text}<tool_call>{called}</tool_call>" if text else called
+    return {"from": "function_call", "value": thought + value}
+
+
+def _function(call: Mapping[str, Any]) -> Row:
+    """Return the name of a called function and its arguments, which LLaMA-Factory writes as JSON by itself."""
+    function = call.get("function", call)
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        with suppress(ValueError):
+            arguments = json.loads(arguments)
+    return {"name": function["name"], "arguments": arguments}
+
+
+def _in_turns(messages: Iterable[Row]) -> list[Row]:
+    """Return messages with those of one speaker in a row as one: LLaMA-Factory passes over other chats."""
+    turns: list[Row] = []
+    for message in messages:
+        speaker = message["from"]
+        if turns and turns[-1]["from"] == speaker and speaker != "function_call":
+            turns[-1]["value"] += _BETWEEN.get(speaker, "\n\n") + message["value"]
+        else:
+            turns.append(message)
+    return turns
 
 
 def dataset_info(files: Mapping[str, str]) -> Row:
@@ -51,9 +80,21 @@ def dataset_info(files: Mapping[str, str]) -> Row:
 
 
 def axolotl(row: Row) -> Iterator[Row]:
-    """Yield a pair as Axolotl's `chat_template.default` for DPO takes it."""
+    """Yield a pair as Axolotl's `chat_template.default` for DPO takes it.
+
+    It searches the rendered chat for a completion, from which many templates strip the blanks around it.
+    """
+    sides = {side: _role_and_text(row[side][0]) for side in ("chosen", "rejected")}
+    for message in sides.values():
+        message["content"] = message["content"].strip()
     tools = {"tools": json.loads(row["tools"])} if row["tools"] else {}
-    yield {"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]} | tools
+    yield {"messages": [_role_and_text(message) for message in row["prompt"]]} | sides | tools
+
+
+def _role_and_text(message: Mapping[str, Any]) -> Row:
+    """Return what Axolotl reads of a message. It knows no developer."""
+    role = message["role"]
+    return {"role": "system" if role == "developer" else role, "content": message_text(message)}
 
 
 def kto(row: Row) -> Iterator[Row]:

@@ -117,9 +117,10 @@ def parquet(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
 
 
 def _message_type(rows: Iterable[Row]) -> Any:
-    """Return the type of messages: a list of roles and contents, or text where one of them holds anything else.
+    """Return the type of messages: a list of roles and contents, or JSON where one of them holds anything else.
 
-    A type for every key would fill each message with the keys of all others, and change what was said.
+    A type for every key would fill each message with the keys of all others, and change what was said. `datasets` reads
+    JSON as messages, and other readers as text.
     """
     import pyarrow as pa
 
@@ -131,7 +132,7 @@ def _message_type(rows: Iterable[Row]) -> Any:
         for message in content
     )
     plain = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    return plain if is_plain else pa.string()
+    return plain if is_plain else pa.json_()
 
 
 def _type(column: str, head: Row, messages: Any) -> Any:

@@ -299,7 +299,7 @@ class ExportForm(PairsForm):
             strength=chosen["strength"] or 0.0,
             agreement=chosen["agreement"] or 0.0,
             ties=chosen["ties"],
-            one_message=self.chosen_format.one_message,
+            without=self.chosen_format.without,
         )
 
     def selection(self) -> Selection:

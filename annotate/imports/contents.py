@@ -129,8 +129,9 @@ def _check_messages(content: Sequence[object], name: str | Promise) -> list[dict
             _("The %(name)s has %(count)s messages; at most %(limit)s are taken.")
             % {"name": name, "count": f"{len(content):,}", "limit": f"{MESSAGES:,}"}
         )
+    where = _("message %(number)s of the %(name)s")  # translated once for all of them
     messages = [
-        check_message(message, _("message %(number)s of the %(name)s") % {"number": number, "name": name})
+        check_message(message, where % {"number": number, "name": name})
         for number, message in enumerate(content, start=1)
     ]
     _check_length(name, [text_of(message) for message in messages])

@@ -251,7 +251,7 @@ def _judged_pairs(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[
     """Yield each pair that an annotator said something of, with what each of them said."""
     made = 0
     for pair in found.pairs:
-        opinions = tuple(said for one in found.opinions if (said := _opinion_on(pair, one)))
+        opinions = tuple(said for one in found.opinions if (said := _opinion_on(pair, one, found)))
         if opinions:
             made += 1
             yield _item(found, pair, opinions=opinions)
@@ -269,7 +269,7 @@ def _gold_pairs(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[It
         yield _item(found, (0, 1))
         return
     for pair in found.pairs:
-        said = [one for opinion in found.opinions if (one := _opinion_on(pair, opinion))]
+        said = [one for opinion in found.opinions if (one := _opinion_on(pair, opinion, found))]
         preferred = {one.preferred for one in said if one.verdict != Verdict.SKIP}
         if len(preferred) == 1 and (better := preferred.pop()) is not None:
             made += 1
@@ -293,7 +293,7 @@ def _best(opinions: Sequence[Opinion], count: int) -> int:
     return max(means, key=lambda place: means[place])
 
 
-def _opinion_on(pair: tuple[int, int], opinion: Opinion) -> PairOpinion | None:
+def _opinion_on(pair: tuple[int, int], opinion: Opinion, found: _Checked) -> PairOpinion | None:
     """Return what an opinion says of two answers, or None if it does not compare them."""
     preferred = strength = None
     verdict = opinion.verdict
@@ -312,7 +312,15 @@ def _opinion_on(pair: tuple[int, int], opinion: Opinion) -> PairOpinion | None:
         opinion.rationale,
         opinion.seconds,
         opinion.at,
+        _left_of(pair, opinion, found.candidate),
     )
+
+
+def _left_of(pair: tuple[int, int], opinion: Opinion, candidate: Candidate) -> int | None:
+    """Return the place in a pair of the answer that the annotator saw on the left, or None if that is not known."""
+    if opinion.left in pair:
+        return pair.index(opinion.left)
+    return 0 if candidate.sides_known else None
 
 
 # --- Items -------------------------------------------------------------------------------------------------------
@@ -337,7 +345,6 @@ def _item(
         gold=gold or _gold(candidate),
         withdrawn=candidate.withdrawn,
         opinions=opinions,
-        sides_known=candidate.sides_known,
         left_out={"metadata": too_large} if too_large else {},
     )
     # Computed once for all pairs, which share them.

@@ -145,11 +145,11 @@ class Matcher:
                 row.rationale,
                 row.seconds,
                 row.created_at,
+                keys[row.left_id] if row.sides_known else "",
             )
             state = OpinionState(
                 said,
                 keys[row.left_id],
-                row.sides_known,
                 claim=claims[row.comparison_id, row.annotator_id],
                 judgment=row.pk,
                 first_at=row.first_at,
@@ -219,7 +219,8 @@ class Matcher:
             said = _said(item, opinion)
             known = pair.opinions.get(opinion.annotator)
             if known is None or not known.is_current:
-                new = known or OpinionState(said, item.keys[0], item.sides_known)
+                new = known or OpinionState(said, item.keys[0])
+                said = said._replace(left=said.left or new.said.left)
                 new.said, new.is_current, new.changes = said, True, {"said": said}
                 pair.opinions[opinion.annotator] = new
                 placement.counts["judgments"] += 1
@@ -347,4 +348,7 @@ def stored_key(row: Mapping[str, Any]) -> str:
 
 def _said(item: Item, opinion: PairOpinion) -> Said:
     preferred = "" if opinion.preferred is None else item.keys[opinion.preferred]
-    return Said(opinion.verdict, preferred, opinion.strength, opinion.rationale, opinion.seconds, opinion.at)
+    left = "" if opinion.left is None else item.keys[opinion.left]
+    return Said(
+        opinion.verdict, preferred, opinion.strength, opinion.rationale, opinion.seconds, opinion.at, left
+    )

@@ -8,6 +8,8 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
@@ -21,7 +23,7 @@ from annotate.imports.csv_records import (
     show_inner_crs,
 )
 from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
-from annotate.sources.tables import SEPARATOR_LINE, name_columns
+from annotate.sources.tables import SEPARATOR_LINE, are_import_ids, name_columns
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -38,7 +40,7 @@ TWINS = (
 LINE_LIMIT = CHARACTERS  # bytes of a line
 HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
 WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
-HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
+HEAD = 8 * 1024  # bytes looked at to see whether this is text at all, and for the ids of Qualtrics' questions
 CHUNK = 1024 * 1024  # bytes read at a time where lines end with CR alone
 
 csv.field_size_limit(LINE_LIMIT)  # a longer cell is refused by what it holds, with its own limit named
@@ -93,7 +95,10 @@ class Reader:
         self._width = RecordWidth(self.separator)
         if format == "csv":
             self._skip_separator_line()
+        self._header: list[str] | None = None  # as it is in the file
         self.columns = self._read_columns() if format == "csv" else []
+        if self.columns and not position and not self._lines_end_with_cr:
+            self._pass_over_headings()
         if position:
             self.file.seek(position)
             self.position, self.line = position, line
@@ -209,11 +214,28 @@ class Reader:
         try:
             for values in csv.reader(self._first_lines(), delimiter=self.separator):
                 if values or self._broken:
+                    self._header = values if len(values) > 1 else None
                     names = map(_column, show_inner_crs(values))
                     return [] if self._broken else name_columns(list(names))
         except csv.Error as error:
             self._broken = _not_csv(error)
         return []
+
+    def _pass_over_headings(self) -> None:
+        """Pass over the two rows below the names of columns that Qualtrics writes: questions, and their ids."""
+        after, line = self.position, self.line
+        has_ids = b"ImportId" in self.file.read(HEAD)
+        self.file.seek(after)
+        if not has_ids:
+            return
+        with suppress(csv.Error):
+            rows = csv.reader(self._lines, delimiter=self.separator)
+            if are_import_ids(list(islice(rows, 2))[1:]):
+                self._broken = None
+                return
+        self.file.seek(after)
+        self.position, self.line, self._lines = after, line, self._read()
+        self._width, self._broken = RecordWidth(self.separator), None
 
     def _first_lines(self) -> Iterator[str]:
         for text in self._lines:
@@ -239,7 +261,8 @@ class Reader:
                 continue
             if values is None:
                 return
-            yield line, self._from_csv(show_inner_crs(values)) if any(values) else None
+            is_record = any(values) and values != self._header
+            yield line, self._from_csv(show_inner_crs(values)) if is_record else None
 
     def _from_csv(self, values: list[str]) -> Record | RowError:
         if len(values) != len(self.columns):

@@ -59,7 +59,8 @@ def placed(line: int, sentence: str) -> str:
 class PairOpinion(NamedTuple):
     """An opinion of an annotator from elsewhere on the two completions of an item, as a Judgment has it.
 
-    `preferred` is 0 or 1, the place of the better completion, and `strength` is None where it is not known.
+    `preferred` is 0 or 1, the place of the better completion, and `left` that of the one that the annotator saw on the
+    left. `strength` and `left` are None where they are not known.
     """
 
     annotator: str
@@ -69,14 +70,15 @@ class PairOpinion(NamedTuple):
     rationale: str = ""
     seconds: float | None = None
     at: datetime | None = None
+    left: int | None = None
 
 
 @dataclass
 class Item:
     """A record, checked: a prompt, with two completions if it is a pair, and with what annotators said of them.
 
-    What the record does not say is None, or empty. `external_id` and `metadata` are of the pair. `sides_known` says
-    that annotators saw the first completion on the left. `left_out` counts what of the record is not taken, by name.
+    What the record does not say is None, or empty. `external_id` and `metadata` are of the pair. `left_out` counts what
+    of the record is not taken, by name.
     """
 
     prompt: Content
@@ -90,7 +92,6 @@ class Item:
     gold: str | None = None  # "a", "b", NO_GOLD, or None where nothing is said
     withdrawn: bool = False
     opinions: tuple[PairOpinion, ...] = ()
-    sides_known: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -38,7 +38,10 @@ class PromptState:
 
 
 class Said(NamedTuple):
-    """A verdict of an annotator from elsewhere, with the key of the better completion. None is not known."""
+    """A verdict of an annotator from elsewhere, with the keys of the better completion and of the one on the left.
+
+    None, and an empty `left`, are not known.
+    """
 
     verdict: str
     preferred: str = ""
@@ -46,18 +49,19 @@ class Said(NamedTuple):
     rationale: str = ""
     seconds: float | None = None
     at: datetime | None = None
+    left: str = ""
 
 
 @dataclass(eq=False)
 class OpinionState:
     """A verdict of an annotator from elsewhere as it is stored, or will be. `changes` is empty where nothing is new.
 
-    `claim` and `judgment` are the rows of the one that they gave before, which may have been taken back.
+    `claim` and `judgment` are the rows of the one that they gave before, which may have been taken back. `left` is the
+    key of the completion that is stored on the left where it is not known which one was.
     """
 
     said: Said
-    left: str  # the key of the completion on the left
-    sides_known: bool = False
+    left: str
     claim: int | None = None
     judgment: int | None = None
     first_at: datetime | None = None
@@ -169,11 +173,14 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
         said.rationale or here.rationale,
         here.seconds if said.seconds is None else said.seconds,
         said.at or here.at,
+        said.left or here.left,
     )
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
         before, after = _in_words(here, item), _in_words(there, item)
-        if before == after:
+        if here.left != there.left and here._replace(left=there.left) == there:
+            before, after = (_side_in_words(one, item) for one in (here, there))
+        elif before == after:
             before, after = (_rest_in_words(one) for one in (here, there))
         yield Difference(known, "said", name, before, after, value=there)
 
@@ -187,8 +194,12 @@ def _in_words(said: Said, item: Item) -> str:
     return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
 
 
+def _side_in_words(said: Said, item: Item) -> str:
+    return _("%(side)s on the left") % {"side": side_of(item, said.left)} if said.left else ""
+
+
 def _rest_in_words(said: Said) -> str:
-    rest = ["…" if isinstance(value, Digest) else value for value in said[2:]]
+    rest = ["…" if isinstance(value, Digest) else value for value in said[2:-1]]
     return json.dumps(rest, default=str, ensure_ascii=False)
 
 

@@ -232,7 +232,7 @@ def _in_order(pair: PairState) -> list[str]:
     is computed from how often each place was preferred.
     """
     keys = list(pair.policies)
-    if not pair.opinions or any(one.sides_known for one in pair.opinions.values()):
+    if not pair.opinions or any(one.said.left for one in pair.opinions.values()):
         return keys
     return sorted(keys, key=lambda key: crc32(key.encode("utf-8", "surrogatepass")))
 
@@ -330,9 +330,10 @@ def _write_opinions(project: Project, pairs: list[PairState], batch: str) -> Non
 
 def _judgment(pair: PairState, annotator: int, opinion: OpinionState) -> ImportedJudgment:
     said = opinion.said
+    on_left = said.left or opinion.left
     left, right = (
-        pair.completions[opinion.left],
-        next(pk for key, pk in pair.completions.items() if key != opinion.left),
+        pair.completions[on_left],
+        next(pk for key, pk in pair.completions.items() if key != on_left),
     )
     return ImportedJudgment(
         comparison=pair.pk or 0,
@@ -342,7 +343,7 @@ def _judgment(pair: PairState, annotator: int, opinion: OpinionState) -> Importe
         right=right,
         preferred=pair.completions[said.preferred] if said.preferred else None,
         strength=said.strength,
-        sides_known=opinion.sides_known,
+        sides_known=bool(said.left),
         rationale=said.rationale,
         seconds=said.seconds,
         at=said.at,

@@ -224,23 +224,54 @@ def _unfit(
     return Case(*found, default=Value(""))
 
 
+# --- What a comparison holds -------------------------------------------------------------------------------------
+
+SIDES = ("first", "second")
+IMAGE, CALLS, REASONING = '"type": "image_url"', '"tool_calls": ', '"reasoning_content": '  # as JSON has them
+
+
 def untrainable() -> Q:
     """Return the condition that a comparison holds images, or a completion of several messages."""
-    found = Q(comparison__prompt__has_images=True)
-    for side in ("first", "second"):
-        is_chat = Q(**{f"comparison__{side}__messages__isnull": False})
-        parts = Cast(f"comparison__{side}__messages", TextField())
-        found |= is_chat & (_several_messages(side) | Q(Contains(parts, '"type": "image_url"')))
-    return found
+    return has_images() | has_several_messages()
+
+
+def has_images() -> Q:
+    """Return the condition that the prompt or a completion of a comparison holds images."""
+    return Q(comparison__prompt__has_images=True) | _any_completion_has(IMAGE)
 
 
 def has_several_messages() -> Q:
     """Return the condition that a completion of a comparison is several messages."""
-    return _several_messages("first") | _several_messages("second")
+    found = Q()
+    for side in SIDES:
+        found |= Q(**{f"comparison__{side}__messages__1__isnull": False})
+    return found
 
 
-def _several_messages(side: str) -> Q:
-    return Q(**{f"comparison__{side}__messages__1__isnull": False})
+def has_calls() -> Q:
+    """Return the condition that a comparison holds calls of tools."""
+    return Q(Contains(Cast("comparison__prompt__content", TextField()), CALLS)) | _any_completion_has(CALLS)
+
+
+def has_reasoning() -> Q:
+    """Return the condition that a completion of a comparison comes with its reasoning."""
+    return _any_completion_has(REASONING)
+
+
+def has_empty_completion() -> Q:
+    """Return the condition that a completion of a comparison is blank."""
+    return Q(comparison__first__text__regex=r"^\s*$") | Q(comparison__second__text__regex=r"^\s*$")
+
+
+def _any_completion_has(json: str) -> Q:
+    found = Q()
+    for side in SIDES:
+        is_chat = Q(**{f"comparison__{side}__messages__isnull": False})
+        found |= is_chat & Q(Contains(Cast(f"comparison__{side}__messages", TextField()), json))
+    return found
+
+
+# --- Pairs and ratings -------------------------------------------------------------------------------------------
 
 
 def _pair(votes: list[Vote], settings: PairSettings, outcome: Outcome | str) -> Pair | str:

@@ -1,7 +1,7 @@
 """The rows that leave: filters of judgments and of pairs, and every judged comparison with the reason why it
 stays."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -9,7 +9,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Flag, Judgment, Project
-from annotate.pairs.aggregation import Decision, decide, has_several_messages
+from annotate.pairs import aggregation
+from annotate.pairs.aggregation import Decision, decide
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from annotate.reports.search import has_metadata
 
@@ -20,6 +21,18 @@ REASONS = EXCLUSIONS | {
     "disputed": _("with too little agreement"),
     "decided": _("not tied"),
     "several_messages": _("with a completion of several messages"),
+    "images": _("with images"),
+    "calls": _("with calls of tools"),
+    "reasoning": _("with a completion’s reasoning"),
+    "empty": _("with an empty completion"),
+}
+# Contents for which a format may have no place.
+CONTENTS: dict[str, Callable[[], Q]] = {
+    "several_messages": aggregation.has_several_messages,
+    "images": aggregation.has_images,
+    "calls": aggregation.has_calls,
+    "reasoning": aggregation.has_reasoning,
+    "empty": aggregation.has_empty_completion,
 }
 
 
@@ -33,8 +46,8 @@ class Filters:
     out. `metadata`: a key, or “key=value”, of the comparison or its prompt.
 
     The others are about pairs: the least mean strength, the least share of agreeing votes (the label), and whether
-    ties leave too ("leave", "include", "only"). `one_message`: no pair with a completion of several messages, for
-    which the format has no place.
+    ties leave too ("leave", "include", "only"). `without`: no pair with these of CONTENTS, for which the format has no
+    place.
     """
 
     since: datetime | None = None
@@ -50,7 +63,7 @@ class Filters:
     strength: float = 0.0
     agreement: float = 0.0
     ties: str = "leave"
-    one_message: bool = False
+    without: Sequence[str] = ()
 
     @property
     def side(self) -> bool | None:
@@ -105,7 +118,7 @@ class Filters:
 
     def unwanted(self) -> dict[str, Q]:
         """Return the conditions on which a comparison leaves as no pair, whatever was judged, by reason."""
-        return {"several_messages": has_several_messages()} if self.one_message else {}
+        return {name: CONTENTS[name]() for name in self.without}
 
     def settings(self, settings: PairSettings | None) -> PairSettings:
         """Return how judgments become pairs, with ties kept only where this lets them out."""

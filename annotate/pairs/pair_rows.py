@@ -48,7 +48,7 @@ def pair_rows(
     """Yield the project's pairs as they are now, or a snapshot's as they were frozen, as rows for TRL.
 
     Ties are left out unless `filters` takes them: neither completion was chosen. Of a snapshot, `filters` takes
-    `held_out`, `ties` and `one_message` alone. `both_bad` adds the comparisons that are none because both
+    `held_out`, `ties` and `without` alone. `both_bad` adds the comparisons that are none because both
     completions are bad, with the label None; of a snapshot those whose completions it holds as ratings.
     """
     filters = filters or Filters()

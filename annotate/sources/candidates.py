@@ -29,6 +29,7 @@ class Opinion(NamedTuple):
     of it. `verdict` is empty, or "both_bad" or "skip" in place of the scores. `annotator` is the name or number in the
     file, and empty where the file has one annotator without a name.
     `names_best` says that the scores name the best of several answers: equal scores of two others say nothing of them.
+    `left` is the place of the answer that this annotator saw on the left, where the file says so of each of them.
     """
 
     scores: tuple[float | None, ...] = ()
@@ -39,6 +40,7 @@ class Opinion(NamedTuple):
     seconds: float | None = None
     at: datetime | None = None
     names_best: bool = False
+    left: int | None = None
 
 
 @dataclass
@@ -46,9 +48,9 @@ class Candidate:
     """A prompt, with any number of answers, and opinions about them: all that a record says.
 
     `losses` names what of the record cannot be taken (“images referred to by URL”): such a candidate is imported only
-    where the person agrees to do without. `sides_known` says that the answers stand in the order in which annotators
-    saw them, the left one first. `names` are the keys of the record that have the answers, if each has one: an error
-    names them.
+    where the person agrees to do without. `sides_known` says that the answers stand in the order in which all
+    annotators saw them, the left one first. Where it differed, each opinion says its `left`. `names` are the keys of
+    the record that have the answers, if each has one: an error names them.
     """
 
     prompt: Content

@@ -4,10 +4,12 @@ No size in such a file is to be trusted, and libraries hold whole pages and shee
 library that crashes takes no web server with it. The process gets the file, and none of the site's secrets.
 """
 
+import io
 import json
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -48,11 +50,8 @@ OPTIONS = orjson.OPT_NON_STR_KEYS
 
 def read_lines(file: BinaryIO, container: str) -> Iterator[bytes]:
     """Yield the rows of a Parquet file or a workbook as lines of JSON, empty for blank rows. Raises FileError."""
-    with tempfile.TemporaryFile() as copy, tempfile.TemporaryFile() as told:
-        file.seek(0)
-        copyfileobj(file, copy)
-        copy.seek(0)
-        child = _start(container, copy, told)
+    with _on_disk(file) as given, tempfile.TemporaryFile() as told:
+        child = _start(container, given, told)
         rows = cast(BinaryIO, child.stdout)
         number = 0
         try:
@@ -69,6 +68,35 @@ def read_lines(file: BinaryIO, container: str) -> Iterator[bytes]:
         if status:
             told.seek(0)
             raise FileError(_explain_end(container, status, told.read(SAID)))
+
+
+def _on_disk(file: BinaryIO) -> BinaryIO:
+    """Return a file that a process can be given: the same one if it is on disk, to be read alone, or a copy."""
+    if (found := _opened_again(file)) is not None:
+        return found
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.seek(0)
+    copyfileobj(file, copy)
+    copy.seek(0)
+    return cast(BinaryIO, copy)
+
+
+def _opened_again(file: BinaryIO) -> BinaryIO | None:
+    """Return a file on disk with a place of its own, or None: one that unpacks what it reads is not what is there."""
+    inner: Any = getattr(file, "file", file)  # of Django's
+    if isinstance(inner, tempfile.SpooledTemporaryFile):
+        inner.rollover()
+        inner = inner._file
+    inner = getattr(inner, "file", inner)  # of a temporary file with a name
+    if not isinstance(inner, io.BufferedReader | io.BufferedRandom) or not isinstance(inner.raw, io.FileIO):
+        return None
+    inner.flush()
+    if not stat.S_ISREG(os.fstat(inner.fileno()).st_mode):
+        return None
+    try:
+        return open(f"/proc/self/fd/{inner.fileno()}", "rb")
+    except OSError:  # not Linux
+        return None
 
 
 def _start(container: str, file: BinaryIO, told: BinaryIO) -> subprocess.Popen[bytes]:

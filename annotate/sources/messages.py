@@ -5,6 +5,7 @@ Texts keep their blanks. Calls of tools, results, names, null content and parts 
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeGuard
 
 from django.utils.translation import gettext as _
@@ -100,6 +101,23 @@ def read_tools(value: object) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise RecordError(_("%(name)s must be a list of objects.") % {"name": "tools"}, "tools")
     return tuple(value)
+
+
+def read_functions(value: object) -> tuple[Mapping[str, Any], ...]:
+    """Return OpenAI's functions, a list or its JSON text, as tools. None where it may be anything else."""
+    with suppress(JSONError):
+        value = parse_json(value) if isinstance(value, str) and value[:1] == "[" else value
+    if not isinstance(value, list) or not all(_is_function(one) for one in value):
+        return ()
+    return tuple({"type": "function", "function": one} for one in value)
+
+
+def _is_function(value: object) -> bool:
+    return isinstance(value, Mapping) and (
+        isinstance(value.get("name"), str)
+        and isinstance(value.get("parameters"), Mapping)
+        and value.keys() <= {"name", "description", "parameters", "strict"}
+    )
 
 
 def as_chat(content: Content) -> Chat:

@@ -29,6 +29,7 @@ SHEET_CELLS = 5_000_000  # what a sheet spans, with its blanks: calamine holds i
 SHEET_BYTES = 256 * 1024 * 1024  # of a workbook, unpacked
 CELL_PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
 CHUNK = 1024 * 1024
+IMPORT_ID = re.compile(r'\{"ImportId":')  # in a row of Qualtrics
 PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 Record = dict[str, Any]
@@ -114,9 +115,10 @@ def as_json(value: object) -> Any:
 
 
 def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
-    """Yield a record for each row of the first sheet that has any, and None for its blank rows and its header.
+    """Yield a record for each row of the first sheet that has any, and of the others that have the same columns.
 
-    So the place of a record is the number of its row. Raises FileError.
+    Of blank rows, and of headers, it is None. So the place of a record is the number of its row. Those of further
+    sheets are counted on. Raises FileError.
     """
     import python_calamine  # noqa: PLC0415 - rarely needed
 
@@ -124,11 +126,14 @@ def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
     try:
         file.seek(0)
         workbook = python_calamine.load_workbook(file)
+        known: list[str] = []
         for name in workbook.sheet_names:
             rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-            if any(any(cell != "" for cell in row) for row in rows):
+            written = (row for row in rows if any(cell != "" for cell in row))
+            columns = _names_in(next(written, []))
+            if next(written, None) is not None and (not known or columns == known):
+                known = columns
                 yield from _sheet_records(rows)
-                return
     except python_calamine.PasswordError as error:
         raise FileError(_("The workbook is locked by a password.")) from error
     except (python_calamine.CalamineError, OSError, ValueError) as error:
@@ -137,14 +142,36 @@ def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
 
 def _sheet_records(rows: list[list[Any]]) -> Iterator[Record | None]:
     columns: list[str] = []
-    for row in rows:
+    headings = _count_headings(rows)
+    for number, row in enumerate(rows):
         cells = [_cell(value) for value in row]
-        if not columns or not any(cells):
-            columns = columns or ([cell.strip() for cell in cells] if any(cells) else [])
+        is_header = len(columns) > 1 and cells[0] == columns[0] and _names_in(row) == columns
+        if not columns or not any(cells) or number < headings or is_header:
+            columns = columns or (_names_in(row) if any(cells) else [])
             yield None
             continue
         named = name_columns([*columns, *[""] * (len(cells) - len(columns))])
         yield {name: cell for name, cell in zip(named, cells, strict=False) if cell}
+
+
+def _names_in(row: Sequence[Any]) -> list[str]:
+    """Return the names of columns in a row, without blank cells behind them."""
+    names = [_cell(value).strip() for value in row]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _count_headings(rows: list[list[Any]]) -> int:
+    """Return how many rows stand above the first record: more than one in a sheet of Qualtrics."""
+    start = next((number for number, row in enumerate(rows) if any(cell != "" for cell in row)), 0)
+    return start + 3 if are_import_ids(rows[start + 2 : start + 3]) else start
+
+
+def are_import_ids(rows: Sequence[Sequence[object]]) -> bool:
+    """Return whether there is a row, and it has the ids of Qualtrics' questions, which stand below their texts."""
+    cells = [str(cell) for cell in rows[0] if cell != ""] if rows else []
+    return bool(cells) and all(map(IMPORT_ID.match, cells))
 
 
 def name_columns(names: Sequence[str]) -> list[str]:

@@ -29,9 +29,9 @@ BUSY = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED
 TABLES = (
     "CREATE TABLE IF NOT EXISTS record (number INTEGER PRIMARY KEY, prompt BLOB, first BLOB, second BLOB, "
     "prompt_id BLOB, prompt_metadata BLOB, id BLOB, metadata BLOB, "
-    "policy_a INTEGER, policy_b INTEGER, gold TEXT, withdrawn INTEGER, sides_known INTEGER)",
+    "policy_a INTEGER, policy_b INTEGER, gold TEXT, withdrawn INTEGER)",
     "CREATE TABLE IF NOT EXISTS opinion (key BLOB, number INTEGER, verdict TEXT, preferred INTEGER, strength INTEGER, "
-    "rationale BLOB, seconds REAL, at TEXT, PRIMARY KEY (key, number)) WITHOUT ROWID",
+    "rationale BLOB, seconds REAL, at TEXT, on_left INTEGER, PRIMARY KEY (key, number)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS meaning "
     "(key BLOB, other BLOB, number INTEGER, PRIMARY KEY (key, other)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS policy (number INTEGER PRIMARY KEY, name TEXT UNIQUE)",
@@ -121,7 +121,10 @@ class EarlierRecords:
             for item in items
             for said in item.opinions
         }.items():
-            look = "SELECT number, verdict, preferred, strength, rationale, seconds, at FROM opinion WHERE key = ?"
+            look = (
+                "SELECT number, verdict, preferred, strength, rationale, seconds, at, on_left FROM opinion "
+                "WHERE key = ?"
+            )
             for number, *said in self._database.execute(look, (key,)):
                 opinions.setdefault(number, []).append(_opinion(annotator, said, texts))
         met |= opinions.keys()
@@ -151,7 +154,6 @@ class EarlierRecords:
             *policies,
             item.gold,
             item.withdrawn,
-            item.sides_known,
         )
         self._database.execute(f"INSERT INTO record VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         if "judgments" not in news:
@@ -159,9 +161,10 @@ class EarlierRecords:
         for said in item.opinions:
             key = _hash("opinion", _pair(item).hex(), said.annotator)
             at = said.at.isoformat() if said.at else None
-            kept = (said.verdict, said.preferred, said.strength, _kept(said.rationale), said.seconds, at)
+            rationale = _kept(said.rationale)
+            kept = (said.verdict, said.preferred, said.strength, rationale, said.seconds, at, said.left)
             self._database.execute(
-                "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, self._count, *kept)
+                "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (key, self._count, *kept)
             )
 
     def _policy(self, name: str) -> int:
@@ -177,7 +180,7 @@ class EarlierRecords:
         )
         row = self._database.execute(look, (number,)).fetchone()
         prompt, first, second, prompt_id, prompt_metadata, own_id, metadata, *rest = row[1:]
-        _number_a, _number_b, gold, withdrawn, sides_known, policy_a, policy_b = rest
+        _number_a, _number_b, gold, withdrawn, policy_a, policy_b = rest
         item = Item(
             "",
             prompt_external_id=texts.text(prompt_id),
@@ -189,7 +192,6 @@ class EarlierRecords:
             gold=gold,
             withdrawn=bool(withdrawn),
             opinions=tuple(opinions),
-            sides_known=bool(sides_known),
         )
         # Known by these, as the record was.
         item.__dict__["digest"] = prompt.hex()
@@ -242,9 +244,9 @@ class _Texts:
 
 
 def _opinion(annotator: str, said: list[Any], texts: _Texts) -> PairOpinion:
-    verdict, preferred, strength, rationale, seconds, at = said
+    verdict, preferred, strength, rationale, seconds, at, left = said
     time = datetime.fromisoformat(at) if at else None
-    return PairOpinion(annotator, verdict, preferred, strength, texts.text(rationale), seconds, time)
+    return PairOpinion(annotator, verdict, preferred, strength, texts.text(rationale), seconds, time, left)
 
 
 def _pair(item: Item) -> bytes:

@@ -75,17 +75,16 @@ def _row(line: int, item: Item) -> list[Any]:
         item.withdrawn,
         [
             (said.annotator, said.verdict, said.preferred, said.strength, said.rationale, said.seconds,
-             said.at.isoformat() if said.at else None)
+             said.at.isoformat() if said.at else None, said.left)
             for said in item.opinions
         ],
-        item.sides_known,
     ]  # fmt: skip
 
 
 def _item(digest: str, *values: Any) -> Item:
     """Return an item. What it leaves out of its record was counted by the check."""
     prompt, tools, prompt_id, prompt_metadata, completions, policies, *rest = values
-    external_id, metadata, gold, withdrawn, opinions, sides_known = rest
+    external_id, metadata, gold, withdrawn, opinions = rest
     item = Item(
         prompt,
         tuple(tools),
@@ -98,13 +97,12 @@ def _item(digest: str, *values: Any) -> Item:
         gold,
         withdrawn,
         tuple(_opinion(*said) for said in opinions),
-        sides_known,
     )
     item.__dict__["digest"] = digest  # computed by the check
     return item
 
 
 def _opinion(annotator: str, verdict: str, preferred: Any, *rest: Any) -> PairOpinion:
-    strength, rationale, seconds, at = rest
+    strength, rationale, seconds, at, left = rest
     time = datetime.fromisoformat(at) if at else None
-    return PairOpinion(annotator, verdict, preferred, strength, rationale, seconds, time)
+    return PairOpinion(annotator, verdict, preferred, strength, rationale, seconds, time, left)

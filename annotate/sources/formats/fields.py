@@ -18,6 +18,7 @@ from annotate.sources.messages import (
     as_chat,
     is_chat,
     read_content,
+    read_functions,
     read_tools,
     set_aside,
 )
@@ -29,7 +30,7 @@ PROMPT_KEYS = ("prompt", "request", "question", "instruction", "query", "input")
 PYTHON = re.compile(r"\s*\[\s*\{'(?:role|content|from|value)':")  # a list of dicts, printed
 CONTENTS = str, list, Mapping  # the types of a text, messages, and one message
 SYSTEM = ("system", "system_prompt")
-TOOLS = "tools"
+TOOLS, FUNCTIONS = "tools", "functions"  # the second as OpenAI called them first
 ABOUT = "about_messages"  # the key of metadata that holds what was set aside of messages
 
 
@@ -254,6 +255,9 @@ def candidate(
         prompt = place_images(prompt, images)
         metadata = rest(metadata or {}, *IMAGES)
         losses = find_losses(rest(record, *IMAGES) or {}, prompt, *(answer.content for answer in answers))
+    tools = read_tools(record.get(TOOLS))
+    if not tools and (tools := read_functions(record.get(FUNCTIONS))):
+        metadata = {key: value for key, value in (metadata or {}).items() if key != FUNCTIONS} or None
     prompt, about = set_aside(name_media(prompt))
     if about:
         metadata = {**(metadata or {}), ABOUT: about}
@@ -261,7 +265,7 @@ def candidate(
         "external_id": external_id,
         "metadata": metadata,
         "losses": losses,
-        "tools": read_tools(record.get(TOOLS)) if TOOLS in record else (),
+        "tools": tools,
     }
     return Candidate(
         prompt=prompt, answers=tuple(map(_tidy, answers)), opinions=tuple(opinions), **known | more

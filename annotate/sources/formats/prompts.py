@@ -1,10 +1,9 @@
 """Prompts alone: text, chats, instructions. A record that holds a preference is never one of these."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
 
 from django.utils.translation import gettext_noop as noop
 
@@ -12,56 +11,68 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
 from annotate.sources.formats.signs import FOREIGN_NOUN, says_foreign, stand_beside
-from annotate.sources.messages import is_answered, is_chat, is_message, read_chat, read_content
+from annotate.sources.messages import (
+    is_answered,
+    is_chat,
+    is_message,
+    read_chat,
+    read_content,
+    read_functions,
+)
 
-# Keys that say that a record is about completions: what would be lost if it became a prompt.
-ABOUT_BETTER = (
-    "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
-    "|helpful|harmless|honest|desirable"
-)
-WORDS = (
-    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
-)
+Look = Callable[[str], object]
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
-PREFERENCE = re.compile(
-    rf"{ABOUT_BETTER}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"
-    rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$",
-    re.IGNORECASE,
-)
-# Whole keys that rate a completion beside them: the reward of a trainer's log, and what a reader flagged or liked.
-RATING = re.compile(r"rewards?|advantages?|flag|(.*[-_ ])?(dis)?liked", re.IGNORECASE)
-# Keys of objects inside a record that name the better completion, or the worse one, where there is a completion.
-INSIDE = re.compile(
-    r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|preference|verdict|better|worse)"
-    r"([-_ ](answer|response|output|completion|model|option|text|index|idx|id))?",
-    re.IGNORECASE,
-)
-# Those under which a text is the completion itself, and where it is that with its counterpart.
-HELD = re.compile(
-    r".*(chosen|rejected|winner|loser|preferred|better|worse)[-_ ](answer|response|output|completion|text)",
-    re.IGNORECASE,
-)
-HELD_OF_WORDS = re.compile(r"(.*[-_ ])?(chosen|rejected)", re.IGNORECASE)
-HELD_OF_TWO = re.compile(
-    r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|better|worse)", re.IGNORECASE
-)
-TOOLS = ("tools", "functions")  # parameters have any names
-DEPTH, WIDTH = 3, 50  # of the objects that are looked into
-ANSWER = re.compile(NOUN, re.IGNORECASE)
-# Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
-COMPLETION = re.compile(
-    r"(?!(ref|reference|correct|expected|true|final|target|ground[-_ ]?truth)[-_ ])"
-    r"((.*[-_ ])?(response|resp|reply|output|completion|generation|summary|candidate)|.*[-_ ]answer"
-    r"|a|b|left|right|old|new|before|after|v?[12]|original|edited|revised|corrected|improved|human|ai|base|tuned)",
-    re.IGNORECASE,
-)
-# These are where they hold several words: “llama-2”, or “response_base”, and not “gpt_version” or “response_format”.
-OF_WORDS = re.compile(
-    r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?"
-    r"|(response|answer|output|completion|generation|summary|reply)[-_ ].*",
-    re.IGNORECASE,
-)
+
+
+def _part(pattern: str) -> Look:
+    return re.compile(pattern, re.IGNORECASE).search
+
+
+def _whole(pattern: str) -> Look:
+    return re.compile(pattern, re.IGNORECASE).fullmatch
+
+
+# The signs in a key that a record is about completions. A plain prompt would lose what it says of them.
+SIGNS: dict[str, Look] = {
+    # It says which is better, whatever stands beside it, or is one of several completions.
+    "preference": _part(
+        "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
+        "|helpful|harmless|honest|desirable"
+        "|(?<![a-z])(good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?"
+        "|y[-_ ]?[wl])(?![a-z]|[-_ ]prompt)"
+        rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$"
+    ),
+    # It rates a completion beside it: the reward of a trainer's log, and what a reader flagged or liked.
+    "rating": _whole("rewards?|advantages?|flag|(.*[-_ ])?(dis)?liked"),
+    # In an object, it names the better completion, or the worse one, where there is a completion.
+    "name": _whole(
+        r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|preference|verdict|better|worse)"
+        r"([-_ ](answer|response|output|completion|model|option|text|index|idx|id))?"
+    ),
+    # Such a name under which a text is the completion itself. Of the second, one of several words or one beside its
+    # counterpart is. Of the third, two of several words are.
+    "held": _whole(
+        ".*(chosen|rejected|winner|loser|preferred|better|worse)[-_ ](answer|response|output|completion|text)"
+    ),
+    "held of words": _whole("(.*[-_ ])?(chosen|rejected)"),
+    "held of two": _whole("(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|better|worse)"),
+    # Two texts under such keys are completions: “initial_response” and “revised_response”.
+    "completion": _whole(
+        r"(?!(ref|reference|correct|expected|true|final|target|ground[-_ ]?truth)[-_ ])"
+        r"((.*[-_ ])?(response|resp|reply|output|completion|generation|summary|candidate)|.*[-_ ]answer"
+        r"|a|b|left|right|old|new|before|after|v?[12]|original|edited|revised|corrected|improved|human|ai|base|tuned)"
+    ),
+    # These are where they hold several words: “llama-2”, or “response_base”, and not “gpt_version”.
+    "completion of words": _whole(
+        r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?"
+        r"|(response|answer|output|completion|generation|summary|reply)[-_ ].*"
+    ),
+    # A list of several texts under it is one of completions.
+    "list": _part(NOUN),
+}
 KEY_LENGTH = 200  # characters of a key that are looked at
+DEPTH, WIDTH = 3, 50  # of the objects that are looked into
+TOOLS = (fields.TOOLS, fields.FUNCTIONS)  # parameters have any names
 CHATS = ("prompt", "messages", "conversations", "conversation")
 # Keys of messages that say nothing of which is better. OpenAI's annotations are citations.
 OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight", "annotations"}
@@ -72,32 +83,14 @@ KNOWN_LISTS = (
 )
 
 
-class _Signs(NamedTuple):
-    """The signs in a key: that it is about which is better, rates or names one, or is a completion itself."""
-
-    is_preference: bool
-    is_rating: bool
-    is_inside: bool
-    is_held: bool
-    is_held_of_words: bool
-    is_held_of_two: bool
-    is_completion: bool
-    is_completion_of_words: bool
+def _signs(key: str) -> frozenset[str]:
+    """Return the signs in a key."""
+    return _read_key(key[:KEY_LENGTH])
 
 
 @lru_cache(maxsize=1024)
-def _read_key(key: str) -> _Signs:
-    is_inside = INSIDE.fullmatch(key) is not None
-    return _Signs(
-        PREFERENCE.search(key) is not None,
-        RATING.fullmatch(key) is not None,
-        is_inside,
-        is_inside and HELD.fullmatch(key) is not None,
-        HELD_OF_WORDS.fullmatch(key) is not None,
-        HELD_OF_TWO.fullmatch(key) is not None,
-        COMPLETION.fullmatch(key) is not None,
-        OF_WORDS.fullmatch(key) is not None,
-    )
+def _read_key(key: str) -> frozenset[str]:
+    return frozenset(sign for sign, look in SIGNS.items() if look(key))
 
 
 def says_preference(record: Record) -> bool:
@@ -109,13 +102,13 @@ def says_preference(record: Record) -> bool:
     if completions == 1 and any(_names_better(key, value) for key, value in said.items()):
         return True
     has_answer = completions == 1 or "answer" in said or any(is_answered(said.get(key)) for key in CHATS)
-    return completions > 1 or (has_answer and any(_read_key(key[:KEY_LENGTH]).is_rating for key in said))
+    return completions > 1 or (has_answer and any("rating" in _signs(key) for key in said))
 
 
 def _says_better(key: str, value: object) -> bool:
     """Return whether a key with its value is about completions, whatever stands beside it."""
     return (
-        _read_key(key[:KEY_LENGTH]).is_preference
+        "preference" in _signs(key)
         or says_foreign(key, value)
         or _is_several(key, value)
         or (key in CHATS and _rates_messages(value))
@@ -126,9 +119,9 @@ def _says_better(key: str, value: object) -> bool:
 def _is_completion(key: str, value: object) -> bool:
     """Return whether a text, or a list of one, may be a completion by its key."""
     text = _only(value)
-    signs = _read_key(key[:KEY_LENGTH])
+    signs = _signs(key)
     return isinstance(text, str) and (
-        signs.is_completion or (signs.is_completion_of_words and _is_of_words(text))
+        "completion" in signs or ("completion of words" in signs and _is_of_words(text))
     )
 
 
@@ -153,11 +146,7 @@ def _names_better(key: str, value: object, depth: int = DEPTH, *, is_alone: bool
     if not isinstance(value, Mapping):
         return False
     inside = {name: inner for name, inner in islice(value.items(), WIDTH) if isinstance(name, str)}
-    named = [
-        name
-        for name, inner in inside.items()
-        if _read_key(name[:KEY_LENGTH]).is_inside and _is_said(_only(inner))
-    ]
+    named = [name for name, inner in inside.items() if "name" in _signs(name) and _is_said(_only(inner))]
     if named and (not is_alone or _holds_completion(inside, named)):
         return True
     return any(_names_better(name, inner, depth - 1, is_alone=is_alone) for name, inner in inside.items())
@@ -167,17 +156,17 @@ def _holds_completion(inside: Mapping[str, object], named: list[str]) -> bool:
     """Return whether an object holds a completion: the better one or the worse one, or what its names are about."""
     texts = 0
     for name in named:
-        signs, value = _read_key(name[:KEY_LENGTH]), _only(inside[name])
-        if is_chat(value) or is_message(value) or (signs.is_held and isinstance(value, str)):
+        signs, value = _signs(name), _only(inside[name])
+        if is_chat(value) or is_message(value) or ("held" in signs and isinstance(value, str)):
             return True
-        if signs.is_held_of_words and (_is_of_words(value) or (isinstance(value, str) and len(named) > 1)):
+        if "held of words" in signs and (_is_of_words(value) or (isinstance(value, str) and len(named) > 1)):
             return True
-        texts += signs.is_held_of_two and _is_of_words(value)
+        texts += "held of two" in signs and _is_of_words(value)
     if texts > 1:
         return True
     return any(
         (_is_of_words(value) and _is_completion(name, value))
-        or (isinstance(value, list) and len(value) > 1 and ANSWER.search(name[:KEY_LENGTH]) is not None)
+        or (isinstance(value, list) and len(value) > 1 and "list" in _signs(name))
         for name, value in inside.items()
         if name not in named
     )
@@ -191,7 +180,7 @@ def _is_said(value: object) -> bool:
 def _rates_messages(value: object) -> bool:
     """Return whether a message of a chat holds a rating, or candidates for what it says."""
     return isinstance(value, list) and any(
-        key == "candidates" or _read_key(key[:KEY_LENGTH]).is_preference or says_foreign(key, message[key])
+        key == "candidates" or "preference" in _signs(key) or says_foreign(key, message[key])
         for message in value
         if isinstance(message, Mapping)
         for key in message.keys() - OF_MESSAGE
@@ -201,11 +190,13 @@ def _rates_messages(value: object) -> bool:
 
 def _is_several(key: str, value: object) -> bool:
     """Return whether a value is a list that could be of completions: of objects, or of texts under such a name."""
-    if not isinstance(value, list) or key in KNOWN_LISTS:
+    if (
+        not isinstance(value, list)
+        or key in KNOWN_LISTS
+        or (key == fields.FUNCTIONS and read_functions(value))
+    ):
         return False
-    return any(isinstance(item, Mapping) for item in value) or (
-        len(value) > 1 and ANSWER.search(key) is not None
-    )
+    return any(isinstance(item, Mapping) for item in value) or (len(value) > 1 and "list" in _signs(key))
 
 
 # --- A prompt ----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from annotate.sources.formats.judges import (
     arena,
     arena_votes,
     benchmarks,
+    opencompass,
     reward_models,
     vertex,
     wildbench,
@@ -57,7 +58,7 @@ FORMATS: tuple[Format, ...] = (
     *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS, arena_votes.LOGS, wildbench.PAIRWISE),
     *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
     *(reward_models.LISTS, reward_models.PROMETHEUS, reward_models.JUDGELM, reward_models.GALLERY),
-    *(vertex.AUTOSXS, vertex.PAIRWISE),
+    *(opencompass.JUDGMENTS, vertex.AUTOSXS, vertex.PAIRWISE),
     *(
         ratings.ULTRAFEEDBACK,
         ratings.CODE,

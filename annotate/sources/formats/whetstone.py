@@ -172,7 +172,8 @@ def _fits_export(record: Record) -> bool:
 def _read_export(record: Record) -> Candidate:
     record = fields.read_cells(record, *CHATS)
     answers = []
-    for side in SIDES:
+    sides = _as_seen(record)
+    for side in sides:
         metadata = {
             name: value
             for name in OF_COMPLETION
@@ -185,38 +186,62 @@ def _read_export(record: Record) -> Candidate:
         (),
         read_content(record["prompt"], "prompt"),
         answers,
-        _votes(record),
+        _votes(record, sides.index("chosen")),
         external_id=fields.name_of(record.get("external_id")),
         metadata=_object(record, "metadata"),
         prompt_external_id=fields.name_of(record.get("prompt_external_id")),
         prompt_metadata=_object(record, "prompt_metadata"),
+        names=sides,
     )
 
 
-def _votes(record: Record) -> Iterator[Opinion]:
-    """Yield a vote for each annotator where all agree. Where they do not, the row does not say who voted how."""
+def _as_seen(record: Record) -> tuple[str, ...]:
+    """Return the names of the completions in the order in which the first annotator saw them, if that is known.
+
+    A comparison keeps the order of a file that knows sides, which must not tell which of the two is better.
+    """
+    known = [left for left in _chosen_left(record) if left is not None]
+    return SIDES if not known or known[0] else SIDES[::-1]
+
+
+def _chosen_left(record: Record) -> list[bool | None]:
+    """Return whether each annotator saw the chosen completion on the left. Older files do not know who said what."""
+    annotators, found = fields.cell(record["annotators"]), fields.cell(record.get("chosen_left"))
+    if "verdicts" not in record or not isinstance(annotators, list):
+        return []
+    if not isinstance(found, list) or len(found) != len(annotators):
+        return [None] * len(annotators)
+    return [left if isinstance(left, bool) else None for left in found]
+
+
+def _votes(record: Record, chosen: int) -> Iterator[Opinion]:
+    """Yield a vote for each annotator. An older row, of which not all agree, does not say who voted how.
+
+    `chosen` is the place of the completion that is called so.
+    """
     counts = [fields.number(record.get(key), key) for key in ("votes_chosen", "votes_rejected", "votes_tie")]
-    scores = [fields.chosen(0), fields.chosen(1), (0.5, 0.5)]
+    scores = [fields.chosen(chosen), fields.chosen(1 - chosen), (0.5, 0.5)]
     annotators = fields.cell(record["annotators"])
     if not isinstance(annotators, list) or not annotators:
         raise RecordError(_("%(name)s must be a list.") % {"name": "annotators"}, "annotators")
     if "verdicts" in record:
-        yield from _known_votes(
-            annotators, fields.cell(record["verdicts"]), fields.cell(record.get("strengths"))
-        )
-        return
-    if sum(count > 0 for count in counts) == 1:
-        vote = scores[next(place for place, count in enumerate(counts) if count > 0)]
+        known = dict(zip(("chosen", "rejected", "tie"), scores, strict=True))
+        for vote, left in zip(_known_votes(record, annotators, known), _chosen_left(record), strict=True):
+            yield vote if left is None else vote._replace(left=chosen if left else 1 - chosen)
+    elif sum(count > 0 for count in counts) == 1:
+        scores_of_all = scores[next(place for place, count in enumerate(counts) if count > 0)]
         for annotator in annotators:
-            yield Opinion(vote, annotator=fields.name_of(annotator))
+            yield Opinion(scores_of_all, annotator=fields.name_of(annotator))
     else:
         label = fields.number(record.get("label", 1.0), "label")
         yield Opinion((label, 1 - label))
 
 
-def _known_votes(annotators: list[object], verdicts: object, strengths: object) -> Iterator[Opinion]:
-    """Yield each annotator's vote."""
-    scores = {"chosen": fields.chosen(0), "rejected": fields.chosen(1), "tie": (0.5, 0.5)}
+def _known_votes(
+    record: Record, annotators: list[object], scores: Mapping[str, tuple[float, ...]]
+) -> Iterator[Opinion]:
+    """Yield each annotator's vote, with the scores of its verdict."""
+    verdicts, strengths = (fields.cell(record.get(key)) for key in ("verdicts", "strengths"))
     if not isinstance(verdicts, list) or len(verdicts) != len(annotators):
         raise RecordError(_("%(name)s must have one for each annotator.") % {"name": "verdicts"}, "verdicts")
     if not isinstance(strengths, list) or len(strengths) != len(annotators):
@@ -251,11 +276,7 @@ def _read_judged(record: Record) -> Candidate:
     if known.get("gold") is None:
         known.pop("gold", None)
     judgments = fields.objects(record, "judgments")
-    return replace(
-        _read(known),
-        opinions=tuple(map(_judgment, judgments)),
-        sides_known=all(judgment.get("left") == "a" for judgment in judgments),
-    )
+    return replace(_read(known), opinions=tuple(map(_judgment, judgments)))
 
 
 def _judgment(judgment: Record) -> Opinion:
@@ -270,6 +291,7 @@ def _judgment(judgment: Record) -> Opinion:
         rationale if isinstance(rationale, str) else "",
         fields.seconds(judgment.get("seconds")),
         fields.moment(judgment.get("at")),
+        left={"a": 0, "b": 1}.get(str(judgment.get("left"))),
     )
 
 

@@ -59,6 +59,11 @@ AUTHORS = re.compile(r"model|policy|generator", re.IGNORECASE)
 NO_COMPLETIONS = re.compile(
     rf"{AUTHORS.pattern}|prompt|question|feedback|label|comment|{VERDICT.pattern}", re.IGNORECASE
 )
+NO_PROMPT = re.compile(
+    r"(?<![a-z])(response|answer|output|completion|generation|reply|reason|rationale|explanation|comment|feedback|reference)s?(?![a-z])"
+    r"|time|(?<![a-z])date(?![a-z])|e-?mail",
+    re.IGNORECASE,
+)
 # Names of columns that say which completion is worse, and of faults that the worse one has.
 WORSE = re.compile(
     rf"{LOSER.pattern}|weak(er|est)|poor(er|est)|inferior|discard|\bremove|\bdrop\b|exclude"
@@ -74,14 +79,23 @@ FAULTY = re.compile(
     r"|fault|flaw|violat|unhelpful|spam|refus",
     re.IGNORECASE,
 )
+NAMELESS = re.compile("column [0-9]+")  # as tables call a column without a name
 VALUES = 20  # records that are looked at
 SHORT, LONGEST = 60, 200  # characters of a verdict in words, and of the name of a column
 Records = Sequence[Mapping[str, Any]]
 
 
 def advise(columns: Iterable[str]) -> str:
-    """Return what to do with records each of which is only a part of what they say, or an empty text."""
+    """Return what to do with records of which each is a part of what they say, or whose columns have no names.
+
+    Otherwise it is an empty text.
+    """
     known = set(columns)
+    named = [name for name in known if not NAMELESS.fullmatch(name)]
+    if 0 < 2 * len(named) < len(known):
+        return _(
+            "The first row names %(named)s of %(count)s columns. Delete the rows above the names of the columns."
+        ) % {"named": len(named), "count": len(known)}
     if not known >= OF_FLAT_MESSAGES:
         return ""
     missing = "" if "message_tree_id" in known else _("The column message_tree_id is missing.") + " "
@@ -112,6 +126,8 @@ def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
         more = [POLICIES_OF_CHOSEN.get(role, "")] if "chosen" in found else []
         named = [plain[name] for name in (*names, *more) if name in plain]
         named = [name for name in named if role != "id" or not _is_shared(name, records)]
+        if role == "prompt" and "target" not in plain and not {*PAIRS[0], *PAIRS[1]} & found.keys():
+            named = [name for name in named if not _names_source(name, records)]
         if column := next((name for name in named if name not in found.values()), ""):
             found[role] = column
     _keep_one_saying(found)
@@ -126,6 +142,12 @@ def _is_shared(column: str, records: Records) -> bool:
     """Return whether an id inside an object is that of something else, such as a model: several rows have it."""
     values = [str(value) for value in _values(column, records[:VALUES])]
     return "." in column and len(set(values)) < len(values)
+
+
+def _names_source(column: str, records: Records) -> bool:
+    """Return whether a “source” may be where rows are from, in a word, and no text to write from."""
+    values = [str(value) for value in _values(column, records[:VALUES])]
+    return _plain(column) == "source" and bool(values) and all(len(value.split()) == 1 for value in values)
 
 
 def _plain(name: str) -> str:
@@ -268,8 +290,10 @@ def _find_direction(name: str) -> str:
 
 
 def _find_prompt(known: Sequence[str], found: Mapping[str, str], records: Records) -> dict[str, str]:
-    """Return the first other column that holds messages, or texts of several words."""
+    """Return the first other column that holds messages, or texts of several words, and is called nothing else."""
     for name in known:
+        if NO_PROMPT.search(name[:LONGEST].rpartition(".")[2]):
+            continue
         values = _values(name, records) if name not in found.values() else []
         if _holds_texts(values) and all(isinstance(value, str) or is_chat(value) for value in values):
             return {"prompt": name}

@@ -199,6 +199,7 @@ def test_readers_of_tables_find_typed_columns(plain, chat, select, tmp_path, tex
 
 
 def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select, tmp_path):
+    import datasets
     import pyarrow.parquet as pq
 
     from tests.factories import compare
@@ -214,6 +215,12 @@ def test_messages_with_calls_of_tools_are_json_in_parquet(project, three, select
     path = tmp_path / "pairs.parquet"
     path.write_bytes(content(select(format="parquet")))
     assert [json.loads(row["prompt"]) for row in pq.read_table(path).to_pylist()] == chats
+    # A trainer that loads the file must get messages: of a text it would learn the JSON.
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train"
+    )
+    assert list(rows["prompt"]) == chats
+    assert list(rows["chosen"]) == [[{"role": "assistant", "content": "Two."}]] * 2
 
 
 def test_rows_that_are_gone_through_twice_are_counted_once(chat, select):

@@ -24,12 +24,13 @@ WITHOUT_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]  # each exampl
 numbers = itertools.count(1)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 verdicts = st.sampled_from(["first", "second", "tie", "both_bad", "skip"])
+sides = st.sampled_from(["first", "second"])
 comparisons = st.fixed_dictionaries(
     {
         "prompt": texts,
         "completions": st.tuples(texts, texts).filter(lambda both: both[0] != both[1]),
         "metadata": st.dictionaries(texts, st.one_of(texts, st.integers(0, 9), st.booleans()), max_size=2),
-        "said": st.lists(st.tuples(verdicts, st.integers(1, 3)), min_size=1, max_size=2),
+        "said": st.lists(st.tuples(verdicts, st.integers(1, 3), sides), min_size=1, max_size=2),
     }
 )
 
@@ -66,13 +67,16 @@ def _essence(row: dict[str, Any]) -> Any:
     )
     by_name = {"a": sides[0], "b": sides[1], "chosen": sides[0], "rejected": sides[1]}
     if "completion_a" in row:
-        said = [(one["verdict"], one["strength"]) for one in row["judgments"]]
+        said = [(one["verdict"], one["strength"], one["left"]) for one in row["judgments"]]
     else:
-        cells = [row[name] for name in ("verdicts", "strengths")]
-        said = list(
-            zip(*(json.loads(cell) if isinstance(cell, str) else cell for cell in cells), strict=True)
-        )
-    votes = sorted(str((row.get(by_name.get(verdict), verdict), strength)) for verdict, strength in said)
+        cells = [row[name] for name in ("verdicts", "strengths", "chosen_left")]
+        lists = [json.loads(cell) if isinstance(cell, str) else cell for cell in cells]
+        lists[2] = [None if left is None else sides[not left] for left in lists[2]]
+        said = list(zip(*lists, strict=True))
+    votes = sorted(
+        str((row.get(by_name.get(verdict), verdict), strength, left and row[by_name.get(left, left)]))
+        for verdict, strength, left in said
+    )
     names = ("prompt", "label", "margin", "metadata", "external_id", "id", "prompt_metadata")
     found = {name: row[name] for name in names if name in row}
     if float(found.get("label", 1)) == 0.5:
@@ -103,8 +107,8 @@ def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
             ours, [{"role": "user", "content": prompt}] if as_chats else prompt, *one["completions"], policies=policies,
             external_id=f"pair {place}", metadata=one["metadata"],
         )  # fmt: skip
-        for person, (what, strength) in zip(people, one["said"], strict=False):
-            say(person, made, what, strength)
+        for person, (what, strength, left) in zip(people, one["said"], strict=False):
+            say(person, made, what, strength, left=left)
     rows = leave(ours, name)
     if rows:
         format = find_format(rows)

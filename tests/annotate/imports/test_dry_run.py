@@ -45,7 +45,7 @@ def judged_row(draw: Random) -> dict[str, Any]:
     """Return one of few comparisons with judgments, as an export writes them."""
     judgments = [
         {"judgment": 1, "annotator": draw.choice("uvw"), "verdict": draw.choice(["a", "b", "tie", "skip"]),
-         "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None}
+         "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None, "left": draw.choice("ab")}
         for _ in range(draw.randrange(3))
     ]  # fmt: skip
     first, second = draw.sample("abc", 2)

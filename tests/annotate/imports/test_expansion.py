@@ -132,7 +132,7 @@ def test_a_spool_returns_what_it_was_given():
     ]
     tools = ({"type": "function", "function": {"name": "f"}},)
     at = datetime(2024, 2, 3, 4, 5, 6, 700, tzinfo=UTC)
-    said = PairOpinion("Ada", "prefer", 1, 3, "why", 1.5, at)
+    said = PairOpinion("Ada", "prefer", 1, 3, "why", 1.5, at, 1)
     items = [
         Item(
             "One",
@@ -142,9 +142,7 @@ def test_a_spool_returns_what_it_was_given():
             completions=("x", chat),
             opinions=(said,),
         ),
-        Item(
-            chat, tools, "p", {}, completions=("", "y"), policies=("m", "n"), withdrawn=True, sides_known=True
-        ),
+        Item(chat, tools, "p", {}, completions=("", "y"), policies=("m", "n"), withdrawn=True),
         Item("Alone", prompt_metadata={"k": True}),
     ]
     spool = Spool(io.BytesIO())

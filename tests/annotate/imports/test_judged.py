@@ -136,6 +136,45 @@ def test_sides_are_those_that_annotators_saw_where_known(project):
     assert sorted(sides) == [("x", "b", "a", True), ("y", "a", "b", True)]
 
 
+def seen():
+    rows = Judgment.objects.current().order_by("annotator__external_name")
+    return list(rows.values_list("annotator__external_name", "left__text", "right__text", "sides_known"))
+
+
+BOTH_SIDES = candidate(
+    Opinion((1, 0), annotator="x", left=0),
+    Opinion((1, 0), annotator="y", left=1),
+    Opinion(verdict="skip", annotator="z"),
+)
+
+
+def test_each_annotator_may_have_seen_another_side(project):
+    bring_in(project, BOTH_SIDES)
+    assert seen() == [("x", "a", "b", True), ("y", "b", "a", True), ("z", "a", "b", False)]
+    assert bring_in(project, BOTH_SIDES) == {"duplicates": 1}
+    assert Comparison.objects.get().first.text == "a"
+
+
+def test_sides_that_were_not_known_are_taken_when_asked(project):
+    unknown = candidate(*(one._replace(left=None) for one in BOTH_SIDES.opinions))
+    bring_in(project, unknown)
+    assert bring_in(project, BOTH_SIDES) == {"different": 1}
+    assert {known for *_rest, known in seen()} == {False}
+    assert bring_in(project, BOTH_SIDES, update=True) == {"updated": 1}
+    assert seen()[:2] == [("x", "a", "b", True), ("y", "b", "a", True)]
+    assert bring_in(project, unknown, update=True) == {"duplicates": 1}
+    assert Judgment.objects.filter(replaces=None).count() == 3
+
+
+def test_a_row_that_says_another_side_is_told(project):
+    bring_in(project, BOTH_SIDES)
+    other = candidate(*(one._replace(left=1) for one in BOTH_SIDES.opinions[:1]))
+    outcome = write(project, [(1, item) for item in expand(other, Choices("judged"))])
+    [(_line, remark)] = outcome.remarks
+    assert "a on the left" in remark
+    assert "b on the left" in remark
+
+
 def test_the_better_one_does_not_always_stand_first(project):
     rows = [candidate(Opinion((1, 0)), prompt=f"P{n}", answers=(f"good {n}", f"bad {n}")) for n in range(40)]
     bring_in(project, *rows)

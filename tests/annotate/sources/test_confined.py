@@ -1,5 +1,6 @@
 """Files of a few hundred bytes that would take all memory there is are refused by a process of their own."""
 
+import gzip
 import io
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from django.core.files.uploadedfile import TemporaryUploadedFile
 
 from annotate.sources import confined
 from annotate.sources.errors import FileError
 from annotate.sources.lines import as_lines
-from tests.annotate.sources.test_lines import parquet, xlsx
+from tests.annotate.sources.test_lines import ROWS, parquet, xlsx
 
 LIMIT = 1 << 30
 MEMORY = 512 << 20  # bytes, in which honest files of tests are read
@@ -67,6 +69,36 @@ def test_honest_files_are_read_within_little_memory(name, monkeypatch):
     content = parquet() if name == "a.parquet" else xlsx({"A1": "prompt", "A2": "one", "A3": "two"})
     with as_lines(io.BytesIO(content), name, LIMIT) as found:
         assert b"two" in found.file.read()
+
+
+def spooled(content: bytes) -> Any:
+    """Return a file that is in memory until it is asked for."""
+    file = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115 - the test closes it
+    file.write(content)
+    return file
+
+
+def named(content: bytes) -> Any:
+    """Return a file as Django hands over a large upload."""
+    upload = TemporaryUploadedFile("rows.parquet", "", len(content), None)
+    upload.write(content)
+    return upload
+
+
+@pytest.mark.parametrize("make", [spooled, named])
+def test_a_file_on_disk_is_not_copied(make: Any, monkeypatch: Any) -> None:
+    monkeypatch.delattr(confined, "copyfileobj")
+    with make(parquet()) as file:
+        file.seek(7)
+        assert len(list(confined.read_lines(file, "parquet"))) == len(ROWS)
+        assert file.tell() == 7
+
+
+def test_a_file_that_unpacks_itself_is_copied(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet.gz"
+    path.write_bytes(gzip.compress(parquet()))
+    with gzip.open(path) as file:
+        assert len(list(confined.read_lines(file, "parquet"))) == len(ROWS)
 
 
 def test_rows_that_nobody_wants_any_more_end_the_process():

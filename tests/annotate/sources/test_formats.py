@@ -57,6 +57,7 @@ UNCLEAR: list[dict[str, Any]] = [
     {"prompt": "Sky?", "better": "Blue.", "worse": "Green."},
     {"prompt": "Sky?", "response": "Blue.", "helpfulness": 4},
     {"prompt": "Sky?", "answers": ["Blue.", "Green."]},
+    {"prompt": "Sky?", "functions": [{"name": "m1", "text": "Blue."}, {"name": "m2", "text": "Green."}]},
     {"prompt": "Sky?", "items": [{"text": "Blue."}, {"text": "Green."}]},
     {"instruction": "Sky?", "output_a": "Blue.", "output_b": "Green.", "winner": "neither"},
     {"instruction": "Sky?", "input": "", "output": ["Blue.", "Green."]},

@@ -35,14 +35,8 @@ def parquet() -> bytes:
     return file.getvalue()
 
 
-def xlsx(cells: dict[str, str]) -> bytes:
-    """Return a workbook of one sheet with these texts."""
-    rows: dict[str, str] = {}
-    for place, text in cells.items():
-        number = place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        cell = f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
-        rows[number] = rows.get(number, "") + cell
-    data = "".join(f'<row r="{number}">{row}</row>' for number, row in rows.items())
+def xlsx(*sheets: dict[str, str]) -> bytes:
+    """Return a workbook of sheets with these texts."""
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006"
@@ -50,13 +44,29 @@ def xlsx(cells: dict[str, str]) -> bytes:
         "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
         "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
         f'<Relationship Id="r1" Type="{relations}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
-        '<sheet name="One" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
-        f'<Relationship Id="r1" Type="{relations}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{data}</sheetData></worksheet>',
+    }
+    names = targets = ""
+    for number, cells in enumerate(sheets, start=1):
+        names += f'<sheet name="Sheet {number}" sheetId="{number}" r:id="r{number}"/>'
+        target = f'Type="{relations}/worksheet" Target="worksheets/sheet{number}.xml"'
+        targets += f'<Relationship Id="r{number}" {target}/>'
+        data = f'<worksheet xmlns="{main}"><sheetData>{_rows_of_sheet(cells)}</sheetData></worksheet>'
+        files[f"xl/worksheets/sheet{number}.xml"] = data
+    book = f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>{names}</sheets></workbook>'
+    files |= {
+        "xl/workbook.xml": book,
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">{targets}</Relationships>',
     }
     return zipped(files)
+
+
+def _rows_of_sheet(cells: dict[str, str]) -> str:
+    rows: dict[str, str] = {}
+    for place, text in cells.items():
+        number = place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        cell = f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
+        rows[number] = rows.get(number, "") + cell
+    return "".join(f'<row r="{number}">{row}</row>' for number, row in rows.items())
 
 
 def zipped(files: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from annotate.sources.candidates import Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import find_format
 from annotate.sources.mappings.mapping import Mapping, columns_of
-from annotate.sources.mappings.proposals import propose
+from annotate.sources.mappings.proposals import advise, propose
 
 BLUE, GREEN = "It is blue.", "It is green."
 SIDES = {"prompt": "Sky?", "response_a": BLUE, "response_b": GREEN}
@@ -80,6 +80,31 @@ def test_other_columns_that_differ_in_a_place_are_not(columns: tuple[str, str]) 
 def test_the_prompt_is_the_first_text_if_no_name_says_it() -> None:
     record = {"key": "k1", "was": {"gefragt": "Wie ist der Himmel?"}, "mehr": 3}
     assert proposed(record) == {"prompt": "was.gefragt", "id": "key"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        # Scores of Langfuse, Google Forms, and results of WildBench.
+        {"id": "s1", "name": "helpful", "value": 1, "source": "ANNOTATION"},
+        {"Timestamp": "2026/01/02 10:00:00 AM GMT+1", "Which is better? [Sky?]": "A"},
+        {"model_output": "It is blue.", "ref_output": "It is red.", "reason": "It is so."},
+    ],
+)
+def test_what_is_called_something_else_is_not_the_prompt(record: dict[str, Any]) -> None:
+    assert "prompt" not in propose(columns_of([record]), [record])
+
+
+def test_a_source_of_several_words_may_be_the_prompt() -> None:
+    record = {"source": "Der Himmel ist blau.", "output_1": "The sky is blue.", "output_2": "Sky is blue."}
+    assert propose(columns_of([record]), [record])["prompt"] == "source"
+
+
+def test_rows_above_the_names_of_columns_are_advised_against() -> None:
+    columns = ["Batch 3", "column 2", "column 3"]
+    assert "names 1 of 3 columns" in advise(columns)
+    assert propose(columns, [{"Batch 3": "prompt", "column 2": "Why is it?"}]) == {}
+    assert advise(["prompt", "label", "column 3"]) == ""
 
 
 def test_objects_are_not_completions_and_a_shared_id_is_no_id() -> None:

@@ -14,6 +14,7 @@ from annotate.sources.media import find_losses
 
 Replies = Mapping[str, Mapping[str, Any]]
 RATINGS = {"1": 1.0, "-1": 0.0}
+REPLIES = 64  # to one message: each other one is a candidate, with the whole chat before it
 
 
 def _messages(record: Record) -> Replies | None:
@@ -46,6 +47,12 @@ def _read(record: Record) -> Iterator[Candidate]:
     siblings = messages[path[-1]].get("childrenIds") if data.get("sibling_model_ids") else None
     replies = [name for name in siblings if _is_reply(messages, name)] if isinstance(siblings, list) else []
     replies = list(dict.fromkeys(replies))
+    if len(replies) > REPLIES:
+        raise RecordError(
+            _("It has %(count)s completions; at most %(limit)s are taken.")
+            % {"count": len(replies), "limit": REPLIES},
+            "snapshot",
+        )
     at = replies.index(rated) if rated in replies else len(replies)
     pairs: list[tuple[str, ...]] = [(one, rated) for one in replies[:at]] if rated in replies else []
     pairs += [(rated, one) for one in replies[at + 1 :]]

@@ -302,4 +302,27 @@ REWARD_MODELS: list[Case] = [
     ),
 ]
 
+ARENA += [
+    (
+        "opencompass",
+        {
+            "origin_prompt": [{"role": "HUMAN", "prompt": "…"}],
+            "prediction": "B is truer: [[A<B]]. So I end with [[A<B]].",
+            "gold": {
+                "capability": "qa", "question": "Sky?",
+                "answer1": "m1", "answer2": "m2", "prediction1": "Blue.", "prediction2": "Green.",
+            },
+        },
+        [
+            Candidate(
+                "Sky?",
+                NAMED,
+                (Opinion((0.0, 1.0), rationale="B is truer: [[A<B]]. So I end with [[A<B]]."),),
+                metadata={"capability": "qa"},
+                sides_known=True,
+            )
+        ],
+    ),
+]  # fmt: skip
+
 CASES = [*ALPACA, *BENCHMARKS, *ARENA, *REWARD_MODELS]

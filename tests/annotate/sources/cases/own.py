@@ -152,6 +152,25 @@ WHETSTONE += [
             )
         ],
     ),
+    (  # which side each annotator saw, and first the completion that the first of them saw on the left
+        "whetstone-pairs",
+        {
+            **{"prompt": "Sky?", "chosen": "Green.", "rejected": "Blue.", **PROVENANCE},
+            **{"annotators": ["x", "y", "z"], "verdicts": ["chosen", "rejected", "tie"]},
+            **{"strengths": [3, 1, None], "chosen_left": [False, True, None]},
+        },
+        [
+            Candidate(
+                "Sky?",
+                BLUE_GREEN,
+                (
+                    Opinion((0.0, 1.0), annotator="x", strength=3, left=0),
+                    Opinion((1.0, 0.0), annotator="y", strength=1, left=1),
+                    Opinion((0.5, 0.5), annotator="z"),
+                ),
+            )
+        ],
+    ),
     (
         "whetstone-judged",
         {
@@ -176,8 +195,8 @@ WHETSTONE += [
                 "Sky?",
                 BLUE_GREEN,
                 (
-                    Opinion((0.0, 1.0), "", "annotator-1", 2, "Truer.", 9.5, AT),
-                    Opinion(verdict="both_bad", annotator="annotator-2"),
+                    Opinion((0.0, 1.0), "", "annotator-1", 2, "Truer.", 9.5, AT, left=1),
+                    Opinion(verdict="both_bad", annotator="annotator-2", left=0),
                 ),
                 external_id="c1",
                 metadata={"lang": "en"},
@@ -279,6 +298,7 @@ COLUMNS: list[Case] = [
     ),
 ]
 
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 PLAIN = Candidate("Sky?", metadata={"response": "Blue.", "answer": "4"})
 REFERRED = Candidate("Sky?", metadata={"response": "Blue.", "reference_answer": "4"})
 PROMPTS: list[Case] = [
@@ -323,6 +343,16 @@ PROMPTS: list[Case] = [
         ],
     ),
     ("prompts", {"prompt": "Sky?", "response": "Blue.", "answer": "4"}, [PLAIN]),
+    (  # OpenAI's functions, which came before its tools
+        "prompts",
+        {"prompt": "Sky?", "functions": [{"name": "look", "parameters": {"type": "object"}}], "topic": "x"},
+        [Candidate("Sky?", tools=(LOOK,), metadata={"topic": "x"})],
+    ),
+    (
+        "chats",
+        {"messages": SKY, "functions": '[{"name": "look", "parameters": {"type": "object"}}]'},
+        [Candidate(SKY, tools=(LOOK,))],
+    ),
     (  # a log of OpenAI's API
         "chats",
         {

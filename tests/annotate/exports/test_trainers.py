@@ -1,0 +1,106 @@
+"""Files for LLaMA-Factory and Axolotl: what their loaders would misread leaves in their way, or is left out."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+
+from annotate.exports import account
+from annotate.exports.bundle import open_download
+from annotate.imports.expansion import Choices, expand
+from annotate.imports.writing import write
+from annotate.sources.candidates import Answer, Candidate, Opinion
+
+ASKED = {"role": "user", "content": "Hi"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+CALLED = '[{"name": "add", "arguments": {"a": 1}}]'
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def said(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
+
+
+@pytest.fixture
+def leave(project: Any, select: Any) -> Any:
+    """leave(format, prompt, chosen): the records of one pair, and why pairs were left out."""
+
+    def leave(format: str, prompt: Any, chosen: Any) -> tuple[list[Any], dict[str, int]]:
+        row = Candidate(prompt, (Answer(chosen), Answer("No.")), (Opinion((1.0, 0.0)),))
+        items = expand(row, Choices("judged", empty_completions=True))
+        write(project, list(enumerate(items, start=1)))
+        selection = select(format=format)
+        data = b"".join(open_download(selection).chunks)
+        found = account.count(project, selection.filters, selection.settings)
+        if format == "llama_factory":
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                (name,) = (name for name in archive.namelist() if name != "dataset_info.json")
+                return json.loads(archive.read(name)), found["excluded"]
+        return [json.loads(line) for line in data.splitlines()], found["excluded"]
+
+    return leave
+
+
+def test_llama_factory_gets_arguments_as_objects(leave: Any) -> None:
+    ((row,), _excluded) = leave("llama_factory", [ASKED], [said(None, tool_calls=[CALL])])
+    assert row["chosen"] == {"from": "function_call", "value": CALLED}
+
+
+def test_arguments_that_are_no_json_stay_text(leave: Any) -> None:
+    call = {"function": {"name": "add", "arguments": "{a"}}
+    ((row,), _excluded) = leave("llama_factory", [ASKED], [said(None, tool_calls=[call])])
+    assert json.loads(row["chosen"]["value"]) == [{"name": "add", "arguments": "{a"}]
+
+
+def test_llama_factory_gets_reasoning_and_text_beside_calls(leave: Any) -> None:
+    chosen = [said("I look.", reasoning_content="Hm.", tool_calls=[CALL])]
+    ((row,), _excluded) = leave("llama_factory", [ASKED], chosen)
+    value = f"<think>\nHm.\n</think>\n\nI look.<tool_call>{CALLED}</tool_call>"
+    assert row["chosen"] == {"from": "function_call", "value": value}
+
+
+def test_llama_factory_gets_turns_of_one_speaker_as_one(leave: Any) -> None:
+    results = [{"role": "tool", "content": content, "tool_call_id": "c1"} for content in "34"]
+    orders = [{"role": role, "content": role} for role in ("system", "developer")]
+    prompt = [*orders, ASKED, ASKED, said(None, tool_calls=[CALL, CALL]), *results]
+    ((row,), _excluded) = leave("llama_factory", prompt, "Seven.")
+    assert [(turn["from"], turn["value"]) for turn in row["conversations"]] == [
+        ("system", "system\n\ndeveloper"),
+        ("human", "Hi\n\nHi"),
+        ("function_call", f"[{CALLED[1:-1]}, {CALLED[1:-1]}]"),
+        ("observation", "3\n</tool_response>\n<tool_response>\n4"),
+    ]
+
+
+def test_axolotl_gets_a_role_and_a_text_of_each_message(leave: Any) -> None:
+    prompt = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "text", "text": "here"}]},
+    ]
+    ((row,), _excluded) = leave("axolotl", prompt, "\n  Yes.\n")
+    assert row == {
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Look\n\nhere"}],
+        "chosen": said("Yes."),
+        "rejected": said("No."),
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "reason", "formats"),
+    [
+        ([ASKED], [said(None, tool_calls=[CALL])], "calls", {"axolotl"}),
+        ([ASKED, said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}], "Two.", "calls", {"axolotl"}),
+        ([ASKED], [said("Yes.", reasoning_content="Hm.")], "reasoning", {"axolotl"}),
+        ([ASKED], "", "empty", {"axolotl"}),
+        ([{"role": "user", "content": [IMAGE]}], "Yes.", "images", {"axolotl", "llama_factory"}),
+        ([{"role": "user", "content": 'Say "tool_calls": [] and "reasoning_content": 1'}], "Yes.", "", set()),
+    ],
+)  # fmt: skip
+def test_what_a_trainer_misreads_is_left_out_and_counted(
+    leave: Any, prompt: Any, chosen: Any, reason: str, formats: set[str]
+) -> None:
+    for format in ("axolotl", "llama_factory", "openai"):
+        rows, excluded = leave(format, prompt, chosen)
+        assert (len(rows), excluded) == ((0, {reason: 1}) if format in formats else (1, {}))
