@@ -154,7 +154,7 @@ def _described(upload: Import) -> dict[str, Any]:
         "withdrawn": uploads.find_withdrawn(upload) if is_over and counts.get("made") else None,
         "unjudged": uploads.unjudged(upload).count() if is_over else 0,
         "judgments": uploads.judgments(upload).count() if is_over else 0,
-        "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
+        "withdrawable_prompts": uploads.withdrawable_prompts(upload).count() if is_over else 0,
         **(places.count_places(upload.project, uploads.batch(upload)) if is_over else {}),
     }
 
