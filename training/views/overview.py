@@ -21,6 +21,7 @@ from annotate.models import (
 )
 from annotate.reports.days import Day, days_of
 from training.models import Round
+from training.usage.naming import has_writer
 
 MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
@@ -32,6 +33,7 @@ class Overview:
     `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
     judgments beyond those. Neither counts what was judged elsewhere: `imported` judgments, on comparisons of which
     `judged_elsewhere` need no others. `open_round` is the round that runs or waits for a decision, or None.
+    `has_writer` says whether the project has a policy that can write.
     """
 
     prompts: int
@@ -48,17 +50,22 @@ class Overview:
     policies: list[Policy]
     days: list[Day]
     open_round: Round | None
+    has_writer: bool
 
     @property
     def step(self) -> str:
-        """Return the next step: running, decide, import, sample, people, judge or round."""
+        """Return the next step: running, decide, import, model, sample, people, judge, round or export."""
         if self.open_round:
             return "running" if self.open_round.is_live else "decide"
         if not self.total + self.set_aside + self.judged_elsewhere:
-            return "sample" if self.prompts else "import"
+            if not self.prompts:
+                return "import"
+            return "sample" if self.has_writer else "model"
         if not self.annotators and not self.judgments and not self.judged_elsewhere:
             return "people"
-        return "round" if self.judgments == self.judgments_needed else "judge"
+        if self.judgments < self.judgments_needed:
+            return "judge"
+        return "round" if self.has_writer else "export"
 
     @property
     def left(self) -> int:
@@ -113,7 +120,7 @@ def overview(project: Project) -> Overview:
         **counts,
         imported=imported,
         judged_elsewhere=elsewhere,
-        prompts=Prompt.objects.in_use().filter(project=project, comparisons=None).count(),
+        prompts=Prompt.objects.in_use().uncompared().filter(project=project).count(),
         active=recent.values("annotator").distinct().count(),
         annotators=people.filter(role=Role.ANNOTATOR).count(),
         set_aside=set_aside,
@@ -121,6 +128,7 @@ def overview(project: Project) -> Overview:
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),
         open_round=open_rounds([project]).get(project.pk),
+        has_writer=has_writer(project),
     )
 
 
