@@ -122,7 +122,9 @@ def download(job: Export) -> FileResponse:
     try:
         return send_file(job, content_type)
     except OSError as error:
-        raise MissingError(_("This file is no longer in the server’s storage. Prepare it once more.")) from error
+        raise MissingError(
+            _("This file is no longer in the server’s storage. Prepare it once more.")
+        ) from error
 
 
 def sweep() -> None:

@@ -247,6 +247,8 @@ class Reader:
                 _("There are %(values)s values for %(columns)s columns.")
                 % {"values": len(values), "columns": len(self.columns)}
             )
+        if len(values) > 1 and self.columns == name_columns(list(map(_column, values))):
+            return RowError(_("This row repeats the names of the columns."))
         row: dict[str, str] = {}
         for column, value in zip(self.columns, values, strict=True):
             if value and row.get(column):
@@ -354,7 +356,9 @@ def _not_utf8(raw: bytes, byte: int) -> str:
         return _(
             "Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8: it looks like Latin-1 or Windows-1252."
         ) % {"byte": byte}
-    return _("Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8.") % {"byte": byte}
+    return _(
+        "Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8. Or choose its encoding, if it has another one."
+    ) % {"byte": byte}
 
 
 def _not_csv(error: csv.Error) -> RowError:

@@ -97,8 +97,8 @@ def get_user(request: HttpRequest) -> User:
 def get_project(request: HttpRequest, slug: str, *roles: str) -> tuple[Project, Membership]:
     """Return the project and the user's membership in one query.
 
-    With `roles`, one of them is needed. Raises LoginNeededError, MissingError (no such project, or not a member: the two
-    cannot be told apart) or PermissionDenied.
+    With `roles`, one of them is needed. Raises LoginNeededError, PermissionDenied, or MissingError: no such project,
+    or not a member, and the two cannot be told apart.
     """
     membership = find_membership(get_user(request), slug)
     if membership is None:

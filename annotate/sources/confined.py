@@ -46,13 +46,16 @@ OF_MEMORY = (b"MemoryError", b"memory allocation of", b"bad_alloc")
 OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
-def read_lines(file: BinaryIO, container: str) -> Iterator[bytes]:
-    """Yield the rows of a Parquet file or a workbook as lines of JSON, empty for blank rows. Raises FileError."""
+def read_lines(file: BinaryIO, container: str, sheet: str = "") -> Iterator[bytes]:
+    """Yield the rows of a Parquet file or a workbook as lines of JSON, empty for blank rows. Raises FileError.
+
+    Of a workbook, the first line tells of its sheets, as `tables.xlsx_records` does.
+    """
     with tempfile.TemporaryFile() as copy, tempfile.TemporaryFile() as told:
         file.seek(0)
         copyfileobj(file, copy)
         copy.seek(0)
-        child = _start(container, copy, told)
+        child = _start(container, copy, told, sheet)
         rows = cast(BinaryIO, child.stdout)
         number = 0
         try:
@@ -71,12 +74,12 @@ def read_lines(file: BinaryIO, container: str) -> Iterator[bytes]:
             raise FileError(_explain_end(container, status, told.read(SAID)))
 
 
-def _start(container: str, file: BinaryIO, told: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(container: str, file: BinaryIO, told: BinaryIO, sheet: str) -> subprocess.Popen[bytes]:
     """Start the process that reads the file. Raises FileError."""
     known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", __name__, container, str(MEMORY), str(SECONDS)],
+            [sys.executable, "-m", __name__, container, str(MEMORY), str(SECONDS), json.dumps(sheet)],
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -118,9 +121,9 @@ def _too_long(row: int) -> str:
 # --- The process -------------------------------------------------------------------------------------------------
 
 
-def write_lines(file: BinaryIO, container: str, out: BinaryIO) -> None:
-    """Write the rows of a file as lines of JSON. Raises FileError."""
-    rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file)
+def write_lines(file: BinaryIO, container: str, out: BinaryIO, sheet: str = "") -> None:
+    """Write the rows of a file as lines of JSON, after a line of the sheets of a workbook. Raises FileError."""
+    rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file, sheet)
     for number, row in enumerate(rows, start=1):
         line = b"" if row is None else _as_json(row)
         if len(line) > RECORD_LIMIT:
@@ -152,14 +155,14 @@ def _bound(memory: int, seconds: int) -> None:
         resource.setrlimit(kind, (min(wanted, max(most - grace, 1)) if grace else most, most))
 
 
-def main(container: str, memory: int, seconds: int) -> int:
+def main(container: str, memory: int, seconds: int, sheet: str = "") -> int:
     """Read the file that is the standard input, within bounds. Return the exit status."""
     _bound(memory, seconds)
     settings.configure(USE_I18N=False)
     try:
         if container == "parquet":
             _use_one_thread()
-        write_lines(sys.stdin.buffer, container, sys.stdout.buffer)
+        write_lines(sys.stdin.buffer, container, sys.stdout.buffer, sheet)
         sys.stdout.buffer.flush()
     except FileError as error:
         sys.stderr.buffer.write(str(error).encode("utf-8", "replace"))
@@ -177,6 +180,6 @@ def _use_one_thread() -> None:
 
 
 if __name__ == "__main__":
-    found = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    found = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))
     sys.stderr.flush()
     os._exit(found)  # all is told: now and then, Arrow's threads abort a process that ends by itself

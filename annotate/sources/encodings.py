@@ -43,6 +43,11 @@ ENCODINGS = {
 }
 
 
+def name_encoding(code: str) -> str:
+    """Return what a person calls an encoding; its code where it is none of those that are offered."""
+    return str(ENCODINGS.get(code, code))
+
+
 def find_codec(name: str) -> str:
     """Return Python's name of a text encoding, or an empty text if there is no such encoding."""
     try:

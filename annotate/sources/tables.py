@@ -113,10 +113,11 @@ def as_json(value: object) -> Any:
 # --- XLSX --------------------------------------------------------------------------------------------------------
 
 
-def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
-    """Yield a record for each row of the first sheet that has any, and None for its blank rows and its header.
+def xlsx_records(file: BinaryIO, sheet: str = "") -> Iterator[Record | None]:
+    """Yield the workbook's sheets, then a record for each row of one, and None for its blank rows and its header.
 
-    So the place of a record is the number of its row. Raises FileError.
+    So the place of a record is the number of its row. Of sheets, {"sheets": every name, "sheet": that of the one that
+    is read}: the one asked for, or the first one with a row below its header. Raises FileError.
     """
     import python_calamine  # noqa: PLC0415 - rarely needed
 
@@ -124,11 +125,17 @@ def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
     try:
         file.seek(0)
         workbook = python_calamine.load_workbook(file)
-        for name in workbook.sheet_names:
+        names = list(workbook.sheet_names)
+        if sheet and sheet not in names:
+            raise FileError(_("The workbook has no sheet “%(name)s”.") % {"name": printable(sheet, 40)})
+        rows: list[list[Any]] = []
+        name = ""
+        for name in [sheet] if sheet else names:
             rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-            if any(any(cell != "" for cell in row) for row in rows):
-                yield from _sheet_records(rows)
-                return
+            if sum(any(cell != "" for cell in row) for row in rows) > 1:  # the first one names the columns
+                break
+        yield {"sheets": names, "sheet": name}
+        yield from _sheet_records(rows)
     except python_calamine.PasswordError as error:
         raise FileError(_("The workbook is locked by a password.")) from error
     except (python_calamine.CalamineError, OSError, ValueError) as error:

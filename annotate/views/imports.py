@@ -232,12 +232,11 @@ def check_import(request: ProjectRequest, import_id: int) -> HttpResponse:
         return redirect("import-file", request.project.slug, import_id)
     if not form.is_valid():
         return _show(request, upload, form=form)
-    encoding = form.cleaned_data.get("encoding", "")
-    if encoding and encoding != form.options.encoding:
+    if otherwise := form.read_otherwise():
         try:
-            reception.change_encoding(upload, encoding)
+            reception.read_otherwise(upload, **otherwise)
         except FileError as error:
-            form.add_error("encoding", str(error))
+            form.add_error(next(iter(otherwise)), str(error))
             return _show(request, upload, form=form)
         except StorageError as error:
             upload.refresh_from_db()
