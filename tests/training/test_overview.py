@@ -92,6 +92,17 @@ def test_members_of_an_archived_project_are_not_promised_one(project, owner, cli
     assert "when they next sign in" not in page
 
 
+def test_no_more_annotators_are_active_than_there_are(project, owner, teammate, make_comparisons, client_for):
+    make_comparisons(3, needed=2)
+    for person in (owner, teammate):
+        judge(project, person)
+    found = client_for(owner).get(URL).context["overview"]
+    assert (found.active, found.annotators) == (1, 1)
+    project.memberships.filter(user=teammate).delete()
+    found = client_for(owner).get(URL).context["overview"]
+    assert (found.active, found.annotators) == (0, 0)
+
+
 def test_gold_repeats_and_what_is_withdrawn_are_no_work_left(project, owner, make_comparisons, client_for):
     make_comparisons(2, needed=2)
     make_comparisons(1, kind="gold")

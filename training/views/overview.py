@@ -113,7 +113,7 @@ def overview(project: Project) -> Overview:
         "judgments_needed": imported,
     }
     counts = {name: count - elsewhere_too[name] for name, count in counts.items()}
-    people = Membership.objects.filter(project=project)
+    annotators = Membership.objects.filter(project=project, role=Role.ANNOTATOR)
     week = timezone.now() - timedelta(days=7)
     recent = Judgment.objects.current().by_people().filter(project=project).since(week)
     return Overview(
@@ -121,8 +121,8 @@ def overview(project: Project) -> Overview:
         imported=imported,
         judged_elsewhere=elsewhere,
         prompts=Prompt.objects.in_use().uncompared().filter(project=project).count(),
-        active=recent.values("annotator").distinct().count(),
-        annotators=people.filter(role=Role.ANNOTATOR).count(),
+        active=annotators.filter(user__in=recent.values("annotator")).count(),
+        annotators=annotators.count(),
         set_aside=set_aside,
         flags=Flag.objects.open().filter(comparison__project=project).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
