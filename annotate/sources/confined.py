@@ -57,13 +57,13 @@ def read_lines(file: BinaryIO, container: str, sheet: str = "") -> Iterator[byte
         copy.seek(0)
         child = _start(container, copy, told, sheet)
         rows = cast(BinaryIO, child.stdout)
-        number = 0
+        number = _first_row(container)
         try:
             while line := rows.readline(RECORD_LIMIT + 1):
-                number += 1
                 if len(line) > RECORD_LIMIT and not line.endswith(b"\n"):
                     raise FileError(_too_long(number))
                 yield line.removesuffix(b"\n")
+                number += 1
             status = child.wait()
         finally:
             child.kill()
@@ -111,6 +111,11 @@ def _not_here() -> str:
     return _("The file could not be read here. Save it as JSON Lines or CSV, and import that.")
 
 
+def _first_row(container: str) -> int:
+    """Return the number of the first line that is written: that of sheets comes before the rows of a workbook."""
+    return 0 if container == "xlsx" else 1
+
+
 def _too_long(row: int) -> str:
     return _("Row %(row)s of the file is longer than %(limit)s MiB.") % {
         "row": f"{row:,}",
@@ -124,7 +129,7 @@ def _too_long(row: int) -> str:
 def write_lines(file: BinaryIO, container: str, out: BinaryIO, sheet: str = "") -> None:
     """Write the rows of a file as lines of JSON, after a line of the sheets of a workbook. Raises FileError."""
     rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file, sheet)
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows, start=_first_row(container)):
         line = b"" if row is None else _as_json(row)
         if len(line) > RECORD_LIMIT:
             raise FileError(_too_long(number))

@@ -68,12 +68,10 @@ def as_lines(
         if found:
             with _copy() as copy:
                 rows = confined.read_lines(inside, found, sheet)
-                of_sheets = json.loads(next(rows)) if found == "xlsx" else {"sheets": (), "sheet": ""}
+                told: dict[str, Any] = json.loads(next(rows)) if found == "xlsx" else {}
                 _write_records(rows, copy, limit)
-                sheets = tuple(of_sheets["sheets"])
-                yield Lines(
-                    copy, "jsonl", found, packed, is_turned=True, sheets=sheets, sheet=of_sheets["sheet"]
-                )
+                sheets, read = tuple(told.get("sheets", ())), told.get("sheet", "")
+                yield Lines(copy, "jsonl", found, packed, is_turned=True, sheets=sheets, sheet=read)
             return
         encoding = encoding or encodings.detect(inside)
         suffix = container or containers.name_suffix(inner_name or name)

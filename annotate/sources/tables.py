@@ -25,6 +25,7 @@ SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[,;|\t:])"?[ \t]*\r?\n?')
 
 PARQUET_ROWS = 20_000_000
 ROWS_AT_A_TIME = 256  # of Parquet, in memory together
+SHEETS = 200  # of a workbook, offered
 SHEET_CELLS = 5_000_000  # what a sheet spans, with its blanks: calamine holds it whole
 SHEET_BYTES = 256 * 1024 * 1024  # of a workbook, unpacked
 CELL_PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
@@ -116,7 +117,7 @@ def as_json(value: object) -> Any:
 def xlsx_records(file: BinaryIO, sheet: str = "") -> Iterator[Record | None]:
     """Yield the workbook's sheets, then a record for each row of one, and None for its blank rows and its header.
 
-    So the place of a record is the number of its row. Of sheets, {"sheets": every name, "sheet": that of the one that
+    So the place of a record is the number of its row. Of sheets, {"sheets": their names, "sheet": that of the one that
     is read}: the one asked for, or the first one with a row below its header. Raises FileError.
     """
     import python_calamine  # noqa: PLC0415 - rarely needed
@@ -134,7 +135,7 @@ def xlsx_records(file: BinaryIO, sheet: str = "") -> Iterator[Record | None]:
             rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
             if sum(any(cell != "" for cell in row) for row in rows) > 1:  # the first one names the columns
                 break
-        yield {"sheets": names, "sheet": name}
+        yield {"sheets": names[:SHEETS], "sheet": name}
         yield from _sheet_records(rows)
     except python_calamine.PasswordError as error:
         raise FileError(_("The workbook is locked by a password.")) from error

@@ -65,8 +65,8 @@ class Options:
     def load(cls, stored: Mapping[str, Any]) -> Options:
         known = {one.name for one in fields(cls)}
         given = {name: value for name, value in stored.items() if name in known}
-        lists = {name: tuple(given[name]) for name in ("columns", "sheets") if name in given}
-        return cls(**given | lists)
+        given |= {name: tuple(given[name]) for name in ("columns", "sheets") if name in given}
+        return cls(**given)
 
     def dump(self) -> dict[str, Any]:
         """Return them as JSON."""
