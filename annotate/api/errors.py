@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 
 SENTENCE_LIMIT = 1_000  # characters
 
@@ -51,8 +51,10 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer an error in one shape, as Django REST framework's exception handler.
 
     Anything unexpected is left to Django, and its log."""
-    if isinstance(error, Http404):
-        error = exceptions.NotFound(str(error) or None)
+    if isinstance(error, MissingError):
+        error = exceptions.NotFound(str(error))
+    elif isinstance(error, Http404):
+        error = exceptions.NotFound()
     elif isinstance(error, RequestDataTooBig):
         error = TooLargeError()
     elif isinstance(error, RefusalError):

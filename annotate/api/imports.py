@@ -127,7 +127,7 @@ class ImportOptions(Endpoint):
     @operation(
         "Change the options of an import",
         "While it is `mapping`, `ready` or `refused`. It is checked again from the start; what is not named stays. "
-        "An `encoding` is changed alone, as it may change what is recognised.",
+        "An `encoding` is changed alone, as it may change what is recognised. So is the `sheet` of a workbook.",
         scope=Scope.ADMIN,
         roles=ADMINS,
         takes=OptionsIn,
@@ -141,8 +141,8 @@ class ImportOptions(Endpoint):
                 _("This import takes no options now: it is %(state)s.") % {"state": upload.state}
             )
         is_begun = (
-            _change_encoding(upload, given)
-            if "encoding" in given
+            _read_otherwise(upload, given)
+            if "encoding" in given or "sheet" in given
             else uploads.check_again(upload, _chosen(upload, given))
         )
         if not is_begun:
@@ -151,18 +151,24 @@ class ImportOptions(Endpoint):
         return Response(ImportOut(_import(call, import_id)).data)
 
 
-def _change_encoding(upload: Import, given: Mapping[str, Any]) -> bool:
-    encoding = _codec(given["encoding"])
+def _read_otherwise(upload: Import, given: Mapping[str, Any]) -> bool:
+    """Read the file in another encoding, or another sheet of it. Raises ValidationError."""
+    name = "encoding" if "encoding" in given else "sheet"
+    value = _codec(given[name]) if name == "encoding" else given[name]
     if len(given) > 1:
-        raise ValidationError({"encoding": [_("Change it alone: another may change what is recognised.")]})
-    if not Options.of(upload).encoding:
-        raise ValidationError({"encoding": [_("A file of this kind has no encoding to choose.")]})
+        raise ValidationError({name: [_("Change it alone: another may change what is recognised.")]})
+    if not getattr(Options.of(upload), name):
+        none = {
+            "encoding": _("A file of this kind has no encoding to choose."),
+            "sheet": _("A file of this kind has no sheets to choose from."),
+        }
+        raise ValidationError({name: [none[name]]})
     try:
-        return reception.change_encoding(upload, encoding)
+        return reception.read_otherwise(upload, **{name: value})
     except StorageError as error:
         raise NoRoomError(error.message) from error
     except FileError as error:
-        raise ValidationError({"encoding": [error.message]}) from error
+        raise ValidationError({name: [error.message]}) from error
     except FileNotFoundError as error:
         raise ConflictError(_("The file is no longer in the server’s storage: upload it again.")) from error
 

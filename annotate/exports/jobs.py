@@ -21,11 +21,11 @@ from django.core.files.base import File
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.http import FileResponse, Http404
+from django.http import FileResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
 from annotate.exports.prepared import drop_expired, send_file
@@ -115,14 +115,16 @@ def cancel(job: Export) -> bool:
 
 
 def download(job: Export) -> FileResponse:
-    """Return a prepared file until it expires. Raises Http404."""
+    """Return a prepared file until it expires. Raises MissingError."""
     if not job.can_be_downloaded:
-        raise Http404(_("This file is not ready, or it has expired. Prepare it once more."))
+        raise MissingError(_("This file is not ready, or it has expired. Prepare it once more."))
     content_type = CONTENT_TYPES.get(job.filename.rpartition(".")[2], "application/octet-stream")
     try:
         return send_file(job, content_type)
     except OSError as error:
-        raise Http404(_("This file is no longer in the server’s storage. Prepare it once more.")) from error
+        raise MissingError(
+            _("This file is no longer in the server’s storage. Prepare it once more.")
+        ) from error
 
 
 def sweep() -> None:

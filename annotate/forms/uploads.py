@@ -87,6 +87,9 @@ class OptionsForm(forms.Form):
         label=_("Import rows without what cannot be taken, such as images named by their address"),
     )
     empty = forms.BooleanField(required=False, label=_("Take empty completions"))
+    sheet = forms.ChoiceField(
+        required=False, label=_("Sheet"), help_text=_("One sheet is read. Import the others one at a time.")
+    )
     encoding = forms.ChoiceField(required=False, label=_("Encoding"))
     by_hand = forms.BooleanField(required=False, label=_("Read the rows by these columns"))
 
@@ -96,6 +99,7 @@ class OptionsForm(forms.Form):
             "pairs": options.pairs,
             "without_losses": options.without_losses,
             "empty": options.empty,
+            "sheet": options.sheet,
             "encoding": options.encoding,
             "by_hand": options.format in (MAPPED, UNKNOWN),
         }
@@ -113,6 +117,11 @@ class OptionsForm(forms.Form):
             del self.fields["becomes"]
         if figures.get("pairs", 0) <= figures.get("best", 0):
             del self.fields["pairs"]
+        if len(self.options.sheets) > 1:
+            sheet = cast(forms.ChoiceField, self.fields["sheet"])
+            sheet.choices = [(name, printable(name, 60)) for name in self.options.sheets]
+        else:
+            del self.fields["sheet"]
         encoding = cast(forms.ChoiceField, self.fields["encoding"])
         known = dict(ENCODINGS)
         if self.options.encoding:
@@ -157,8 +166,15 @@ class OptionsForm(forms.Form):
             self.add_error(None, _("Say which column is the prompt."))
         return cleaned
 
+    def read_otherwise(self) -> dict[str, str]:
+        """Return what changes the file's lines: another encoding, or another sheet. Mostly nothing."""
+        given = {name: self.cleaned_data.get(name, "") for name in ("encoding", "sheet")}
+        return {
+            name: value for name, value in given.items() if value and value != getattr(self.options, name)
+        }
+
     def chosen(self) -> Options:
-        """Return the options that the form says. The encoding is not among them: it changes the file."""
+        """Return the options that the form says, but for what changes the file's lines."""
         given = self.cleaned_data
         options = replace(
             self.options,

@@ -377,7 +377,9 @@ def _not_utf8(raw: bytes, byte: int) -> str:
         return _(
             "Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8: it looks like Latin-1 or Windows-1252."
         ) % {"byte": byte}
-    return _("Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8.") % {"byte": byte}
+    return _(
+        "Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8. Or choose its encoding, if it has another one."
+    ) % {"byte": byte}
 
 
 def _not_csv(error: csv.Error) -> RowError:

@@ -78,7 +78,8 @@ def work(import_id: int, seconds: float) -> Import:
 def takes_options(upload: Import) -> bool:
     """Return whether a file waits for a person, who may have it read in another way."""
     if upload.state == State.REFUSED:
-        return bool(upload.counts.get("rows")) and not upload.counts.get("made")
+        has_more = bool(upload.counts.get("rows")) or len(upload.options.get("sheets", ())) > 1
+        return has_more and not upload.counts.get("made")
     return upload.state in (State.MAPPING, State.READY)
 
 
@@ -129,7 +130,7 @@ def judgments(upload: Import) -> QuerySet[Judgment]:
     return mine.filter(~Exists(people))
 
 
-def unused_prompts(upload: Import) -> QuerySet[Prompt]:
+def withdrawable_prompts(upload: Import) -> QuerySet[Prompt]:
     """Return the prompts that it brought in and that would have no comparison left if it were withdrawn."""
     left = Comparison.objects.filter(prompt=OuterRef("pk"), withdrawn_at=None)
     left = left.exclude(pk__in=unjudged(upload).values("pk"))
@@ -142,12 +143,12 @@ def withdraw(upload: Import, by: User, **details: Any) -> tuple[int, int]:
     Each can be restored as any other, or all, with their judgments, by importing them again. The trail says so first,
     as the rows are withdrawn in parts.
     """
-    if any(rows.exists() for rows in (unjudged(upload), judgments(upload), unused_prompts(upload))):
+    if any(rows.exists() for rows in (unjudged(upload), judgments(upload), withdrawable_prompts(upload))):
         target = _("the import %(name)s") % {"name": upload.filename}
         trail.record(trail.Verb.TAKEN_OUT, by, project=upload.project, target=target, **details)
     comparisons = update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
     take_back(upload.project, judgments(upload))
-    return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())
+    return comparisons, update_in_parts(withdrawable_prompts(upload), withdrawn_at=timezone.now())
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,12 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
     """
     now = now or timezone.now()
     with transaction.atomic():
-        undoable = _undoable(project, annotator, now).select_for_update(of=("self",))
-        latest = undoable.order_by("-pk").first()  # clocks are set now and then, ids only grow
+        undoable = _undoable(project, annotator, now)
+        locked = undoable.select_for_update(of=("self",))
+        latest = locked.order_by("-pk").first()  # clocks are set now and then, ids only grow
+        # One that was revised while the lock was awaited is passed over, with what is there in its place.
+        if undoable.filter(pk__gt=latest.pk if latest else 0).exists():
+            raise RaceError("A newer judgment came between the look and the lock.")
         if latest is None:
             return None
         claim = _make_way(latest, now)

@@ -53,9 +53,13 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         """Leave out the withdrawn ones, for which no round writes."""
         return self.filter(withdrawn_at=None)
 
-    def unused(self) -> PromptQuerySet:
-        """Keep those that nothing was written for."""
+    def unanswered(self) -> PromptQuerySet:
+        """Keep those that have no completion."""
         return self.filter(completions=None)
+
+    def uncompared(self) -> PromptQuerySet:
+        """Keep those that have no comparison, not even a withdrawn one."""
+        return self.filter(comparisons=None)
 
     def unmeasured(self) -> PromptQuerySet:
         """Keep those that no snapshot and no gate has used."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
+from annotate.errors import MissingError
 from annotate.models import Membership, Project, Role, User
 
 ADMINS = (Role.ADMIN,)
@@ -96,12 +97,12 @@ def get_user(request: HttpRequest) -> User:
 def get_project(request: HttpRequest, slug: str, *roles: str) -> tuple[Project, Membership]:
     """Return the project and the user's membership in one query.
 
-    With `roles`, one of them is needed. Raises LoginNeededError, Http404 (no such project, or not a member: the two
-    cannot be told apart) or PermissionDenied.
+    With `roles`, one of them is needed. Raises LoginNeededError, PermissionDenied, or MissingError: no such project,
+    or not a member, and the two cannot be told apart.
     """
     membership = find_membership(get_user(request), slug)
     if membership is None:
-        raise Http404(_("There is no such project, or you are not a member of it."))
+        raise MissingError(_("There is no such project, or you are not a member of it."))
     if roles and membership.role not in roles:
         raise PermissionDenied(
             _("Your role in this project (%(role)s) does not allow this.")

@@ -24,9 +24,13 @@ def version_of(guidelines: str) -> str:
 
 
 def has_unread_guidelines(membership: Membership) -> bool:
-    """Return whether the project has guidelines that this member was not shown in their present wording."""
-    version = version_of(membership.project.guidelines)
-    return bool(version) and version != membership.guidelines_read
+    """Return whether the project has guidelines that this member was not shown in their present wording.
+
+    Never in an archived one: no comparison comes after them.
+    """
+    project = membership.project
+    version = version_of(project.guidelines)
+    return bool(version) and version != membership.guidelines_read and not project.archived_at
 
 
 def mark_guidelines_read(membership: Membership, version: str) -> None:

@@ -3,10 +3,9 @@
 from typing import Any
 
 from django.db import transaction
-from django.http import Http404
 from django.utils.translation import gettext as _
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 from annotate.models import Comparison, Project, TrailEntry, User
 from annotate.projects import trail
 
@@ -24,7 +23,7 @@ def set_gold(
     with transaction.atomic():
         comparison = Comparison.objects.select_for_update().filter(project=project, pk=comparison_id).first()
         if comparison is None:
-            raise Http404(_("There is no such comparison in this project."))
+            raise MissingError(_("There is no such comparison in this project."))
         letters = {comparison.first_id: "A", comparison.second_id: "B"}
         if comparison.kind not in (Kind.STANDARD, Kind.GOLD):
             raise RefusalError(

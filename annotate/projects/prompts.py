@@ -32,7 +32,7 @@ def correct_prompt(
         # As an import does: of two that write the same prompt, the second sees the first one's.
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         old = Prompt.objects.select_for_update().filter(project=project, pk=prompt_id).first()
-        if old is None or not Prompt.objects.unused().filter(pk=prompt_id).exists():
+        if old is None or not Prompt.objects.unanswered().filter(pk=prompt_id).exists():
             raise RefusalError(str(HAS_COMPLETIONS), "content")
         digest = prompt_digest(content, tools)
         if digest == old.digest:

@@ -19,6 +19,7 @@ from django.db.models.lookups import IContains
 
 from annotate.models import Comparison, Flag, Judgment, Project, Prompt, is_set_aside
 from annotate.models.comparisons import ComparisonQuerySet
+from annotate.models.texts import PromptQuerySet
 
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
@@ -69,7 +70,7 @@ def browse_prompts(
     rows = Prompt.objects.filter(pk__in=keys).annotate(
         all_comparisons=Count("comparisons", distinct=True),
         live_comparisons=live,
-        is_unused=Exists(Prompt.objects.unused().filter(pk=OuterRef("pk"))),
+        is_unanswered=Exists(Prompt.objects.unanswered().filter(pk=OuterRef("pk"))),
         is_unmeasured=Exists(Prompt.objects.unmeasured().filter(pk=OuterRef("pk"))),
     )
     return Page(list(rows.order_by("-pk")), older, cut)
@@ -82,7 +83,7 @@ def count_prompts(project: Project) -> dict[str, int]:
         "all": prompts,
         "in_use": prompts.in_use(),
         "held_out": prompts.in_use().filter(held_out=True),
-        "unused": prompts.in_use().filter(~Exists(Comparison.objects.filter(prompt=OuterRef("pk")))),
+        "uncompared": prompts.in_use().uncompared(),
         "withdrawn": prompts.filter(withdrawn_at__isnull=False),
     }
     return {name: found.order_by()[:MOST_COUNTED].count() for name, found in states.items()}
@@ -119,7 +120,7 @@ def has_batch(project: Project, batch: str) -> bool:
     return any(model.objects.filter(project=project, batch=batch).exists() for model in (Prompt, Comparison))
 
 
-def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> QuerySet[Prompt]:
+def narrow_prompts(prompts: PromptQuerySet, filters: Mapping[str, Any]) -> PromptQuerySet:
     """Return the prompts that match every filter given."""
     if text := filters.get("q"):
         number = _number(text)
@@ -127,9 +128,9 @@ def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> Que
         prompts = prompts.filter(found if number is None else Q(pk=number))
     match filters.get("state"):
         case "in_use":
-            prompts = prompts.filter(withdrawn_at=None)
+            prompts = prompts.in_use()
         case "unused":
-            prompts = prompts.filter(withdrawn_at=None, comparisons=None)
+            prompts = prompts.in_use().uncompared()
         case "withdrawn":
             prompts = prompts.filter(withdrawn_at__isnull=False)
     if batch := filters.get("batch"):

@@ -48,18 +48,21 @@ OF_MEMORY = (b"MemoryError", b"memory allocation of", b"bad_alloc")
 OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
-def read_lines(file: BinaryIO, container: str) -> Iterator[bytes]:
-    """Yield the rows of a Parquet file or a workbook as lines of JSON, empty for blank rows. Raises FileError."""
+def read_lines(file: BinaryIO, container: str, sheet: str = "") -> Iterator[bytes]:
+    """Yield the rows of a Parquet file or a workbook as lines of JSON, empty for blank rows. Raises FileError.
+
+    Of a workbook, the first line tells of its sheets, as `tables.xlsx_records` does.
+    """
     with _on_disk(file) as given, tempfile.TemporaryFile() as told:
-        child = _start(container, given, told)
+        child = _start(container, given, told, sheet)
         rows = cast(BinaryIO, child.stdout)
-        number = 0
+        number = _first_row(container)
         try:
             while line := rows.readline(RECORD_LIMIT + 1):
-                number += 1
                 if len(line) > RECORD_LIMIT and not line.endswith(b"\n"):
                     raise FileError(_too_long(number))
                 yield line.removesuffix(b"\n")
+                number += 1
             status = child.wait()
         finally:
             child.kill()
@@ -99,12 +102,12 @@ def _opened_again(file: BinaryIO) -> BinaryIO | None:
         return None
 
 
-def _start(container: str, file: BinaryIO, told: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(container: str, file: BinaryIO, told: BinaryIO, sheet: str) -> subprocess.Popen[bytes]:
     """Start the process that reads the file. Raises FileError."""
     known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", __name__, container, str(MEMORY), str(SECONDS)],
+            [sys.executable, "-m", __name__, container, str(MEMORY), str(SECONDS), json.dumps(sheet)],
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -136,6 +139,11 @@ def _not_here() -> str:
     return _("The file could not be read here. Save it as JSON Lines or CSV, and import that.")
 
 
+def _first_row(container: str) -> int:
+    """Return the number of the first line that is written: that of sheets comes before the rows of a workbook."""
+    return 0 if container == "xlsx" else 1
+
+
 def _too_long(row: int) -> str:
     return _("Row %(row)s of the file is longer than %(limit)s MiB.") % {
         "row": f"{row:,}",
@@ -146,10 +154,10 @@ def _too_long(row: int) -> str:
 # --- The process -------------------------------------------------------------------------------------------------
 
 
-def write_lines(file: BinaryIO, container: str, out: BinaryIO) -> None:
-    """Write the rows of a file as lines of JSON. Raises FileError."""
-    rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file)
-    for number, row in enumerate(rows, start=1):
+def write_lines(file: BinaryIO, container: str, out: BinaryIO, sheet: str = "") -> None:
+    """Write the rows of a file as lines of JSON, after a line of the sheets of a workbook. Raises FileError."""
+    rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file, sheet)
+    for number, row in enumerate(rows, start=_first_row(container)):
         line = b"" if row is None else _as_json(row)
         if len(line) > RECORD_LIMIT:
             raise FileError(_too_long(number))
@@ -180,14 +188,14 @@ def _bound(memory: int, seconds: int) -> None:
         resource.setrlimit(kind, (min(wanted, max(most - grace, 1)) if grace else most, most))
 
 
-def main(container: str, memory: int, seconds: int) -> int:
+def main(container: str, memory: int, seconds: int, sheet: str = "") -> int:
     """Read the file that is the standard input, within bounds. Return the exit status."""
     _bound(memory, seconds)
     settings.configure(USE_I18N=False)
     try:
         if container == "parquet":
             _use_one_thread()
-        write_lines(sys.stdin.buffer, container, sys.stdout.buffer)
+        write_lines(sys.stdin.buffer, container, sys.stdout.buffer, sheet)
         sys.stdout.buffer.flush()
     except FileError as error:
         sys.stderr.buffer.write(str(error).encode("utf-8", "replace"))
@@ -205,6 +213,6 @@ def _use_one_thread() -> None:
 
 
 if __name__ == "__main__":
-    found = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    found = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))
     sys.stderr.flush()
     os._exit(found)  # all is told: now and then, Arrow's threads abort a process that ends by itself

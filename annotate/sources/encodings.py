@@ -43,6 +43,11 @@ ENCODINGS = {
 }
 
 
+def name_encoding(code: str) -> str:
+    """Return what a person calls an encoding; its code where it is none of those that are offered."""
+    return str(ENCODINGS.get(code, code))
+
+
 def find_codec(name: str) -> str:
     """Return Python's name of a text encoding, or an empty text if there is no such encoding."""
     try:
@@ -66,11 +71,13 @@ def detect(file: BinaryIO) -> str:
     others, are_utf8 = _lines_not_utf8(file)
     if not others or are_utf8 > len(others):
         return "utf-8"
-    import charset_normalizer  # noqa: PLC0415 - heavy, and rarely needed
-
     file.seek(0)
     start = file.read(SAMPLE)
     telling = start if others[0] in start else b"".join(others)  # plain lines tell the language, too
+    if _has_euc_kana(telling):
+        return "euc-jp"
+    import charset_normalizer  # noqa: PLC0415 - heavy, and rarely needed
+
     matches = list(
         charset_normalizer.from_bytes(
             telling, cp_isolation=[name for name in ENCODINGS if name != "mac-roman"]
@@ -84,6 +91,16 @@ def detect(file: BinaryIO) -> str:
     ]
     # Of a few words several may be as likely: then the one that is used the most.
     return min(found, key=lambda name: order.index(name) if name in order else len(order), default="cp1252")
+
+
+def _has_euc_kana(text: bytes) -> bool:
+    """Return whether a text is EUC-JP, by its share of kana. In short ones charset-normalizer sees Big5."""
+    try:
+        shown = codecs.getincrementaldecoder("euc-jp")().decode(text)
+    except UnicodeDecodeError:
+        return False
+    beyond_ascii = [character for character in shown if not character.isascii()]
+    return sum("\u3040" <= character <= "\u30ff" for character in beyond_ascii) > len(beyond_ascii) / 5
 
 
 def _lines_not_utf8(file: BinaryIO) -> tuple[list[bytes], int]:

@@ -2,20 +2,29 @@
 
 What is such lines already stays as it is. All else is turned once, streaming, at the door: it is unpacked, given UTF-8,
 and the records of JSON documents, Parquet and XLSX are written a line each. A record's line is then its place: the
-number of the record, or of the row of the sheet. Messages, one a row, are joined to trees.
+number of the record, or of the row of the sheet. Messages, one a row, are joined to trees. Of refused rows, as an
+import hands them out, the records are taken.
 """
 
 import codecs
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from django.utils.translation import gettext as _
 
-from annotate.sources import compression, confined, containers, documents, encodings, message_trees, tables
+from annotate.sources import (
+    compression,
+    confined,
+    containers,
+    documents,
+    encodings,
+    message_trees,
+    tables,
+)
 from annotate.sources.errors import FileError
 from annotate.sources.formats import find_format
 
@@ -23,6 +32,7 @@ IN_MEMORY = 4 * 1024 * 1024
 SAMPLE_LINES = 8  # shown, so that a person sees whether the encoding is right
 SAMPLE_WIDTH = 160
 SAMPLE_BYTES = 64 * 1024
+REFUSED = {"line", "reason", "record"}  # in a line of the file in which an import hands out refused rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Lines:
     encoding: str = ""  # empty where the container fixes it
     separator: str = ""
     is_turned: bool = False
+    sheets: tuple[str, ...] = ()  # of a workbook
+    sheet: str = ""  # the one that is read
 
     @property
     def is_numbered_by_rows(self) -> bool:
@@ -45,9 +57,9 @@ class Lines:
 
 @contextmanager
 def as_lines(
-    file: BinaryIO, name: str, limit: int, *, container: str = "", encoding: str = ""
+    file: BinaryIO, name: str, limit: int, *, container: str = "", encoding: str = "", sheet: str = ""
 ) -> Iterator[Lines]:
-    """Yield a file as lines. `container` and `encoding` are what a person chose. Raises FileError.
+    """Yield a file as lines. `container`, `encoding` and `sheet` are what a person chose. Raises FileError.
 
     `limit` bounds the bytes of what it is turned into. That is a temporary file, gone at the end.
     """
@@ -55,8 +67,11 @@ def as_lines(
         found = containers.find_binary(inside)
         if found:
             with _copy() as copy:
-                _write_records(confined.read_lines(inside, found), copy, limit)
-                yield Lines(copy, "jsonl", found, packed, is_turned=True)
+                rows = confined.read_lines(inside, found, sheet)
+                told: dict[str, Any] = json.loads(next(rows)) if found == "xlsx" else {}
+                _write_records(rows, copy, limit)
+                sheets, read = tuple(told.get("sheets", ())), told.get("sheet", "")
+                yield Lines(copy, "jsonl", found, packed, is_turned=True, sheets=sheets, sheet=read)
             return
         encoding = encoding or encodings.detect(inside)
         suffix = container or containers.name_suffix(inner_name or name)
@@ -68,9 +83,9 @@ def as_lines(
                     _write_records(_json_records(text), copy, limit)
                     yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
                 return
-            if found == "jsonl" and message_trees.begins_with_message(_first_line(text)[0]):
+            if found == "jsonl" and (turn := _find_turn(_first_line(text)[0])):
                 with _copy() as copy:
-                    _write_records(message_trees.read_lines(text), copy, limit)
+                    _write_records(turn(message_trees.read_lines(text)), copy, limit)
                     yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
                 return
             separator = tables.find_separator(head, containers.COLUMNS) if found == "csv" else ""
@@ -104,7 +119,8 @@ def _recoded(file: BinaryIO, encoding: str, limit: int) -> Iterator[BinaryIO]:
             encodings.recode(file, encoding, cast(BinaryIO, _Bounded(copy, limit)))
         except UnicodeError as error:
             raise FileError(
-                _("The file is not %(encoding)s. Choose another encoding.") % {"encoding": encoding}
+                _("The file is not %(encoding)s. Choose another encoding.")
+                % {"encoding": encodings.name_encoding(encoding)}
             ) from error
         copy.seek(0)
         yield copy
@@ -121,6 +137,38 @@ def _first_line(file: BinaryIO) -> tuple[str, bool]:
     while (rest := file.readline(containers.LINE)) and not rest.strip():
         pass
     return line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace"), not rest
+
+
+def _find_turn(first_line: str) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
+    """Return how a file of JSON Lines with this first line is turned into records; None if they are its lines."""
+    if _find_refused(first_line) is not None:
+        return _unwrap
+    return iter if message_trees.begins_with_message(first_line) else None
+
+
+# --- Refused rows ------------------------------------------------------------------------------------------------
+
+
+def _find_refused(line: str | bytes) -> dict[str, Any] | str | None:
+    """Return the record that a line of a file of refused rows holds: as text where it could not be read. Else None."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_refused = (
+        isinstance(found, dict) and found.keys() == REFUSED and isinstance(found["record"], dict | str)
+    )
+    return found["record"] if is_refused else None
+
+
+def _unwrap(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the records of refused rows, which may have been corrected, and any other line as it is."""
+    for line in lines:
+        record = _find_refused(line)
+        if isinstance(record, str):
+            yield " ".join(record.splitlines()).encode("utf-8", "replace")
+        else:
+            yield line if record is None else _as_line(record)
 
 
 # --- Records -----------------------------------------------------------------------------------------------------

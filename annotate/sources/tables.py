@@ -25,6 +25,7 @@ SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[,;|\t:])"?[ \t]*\r?\n?')
 
 PARQUET_ROWS = 20_000_000
 ROWS_AT_A_TIME = 256  # of Parquet, in memory together
+SHEETS = 200  # of a workbook, offered
 SHEET_CELLS = 5_000_000  # what a sheet spans, with its blanks: calamine holds it whole
 SHEET_BYTES = 256 * 1024 * 1024  # of a workbook, unpacked
 CELL_PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
@@ -114,11 +115,11 @@ def as_json(value: object) -> Any:
 # --- XLSX --------------------------------------------------------------------------------------------------------
 
 
-def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
-    """Yield a record for each row of the first sheet that has any, and of the others that have the same columns.
+def xlsx_records(file: BinaryIO, sheet: str = "") -> Iterator[Record | None]:
+    """Yield the workbook's sheets, then a record for each row of one, and None for its blank rows and headers.
 
-    Of blank rows, and of headers, it is None. So the place of a record is the number of its row. Those of further
-    sheets are counted on. Raises FileError.
+    So the place of a record is the number of its row. Of sheets, {"sheets": their names, "sheet": that of the one that
+    is read}: the one asked for, or the first one with a row below its header. Raises FileError.
     """
     import python_calamine  # noqa: PLC0415 - rarely needed
 
@@ -126,14 +127,17 @@ def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
     try:
         file.seek(0)
         workbook = python_calamine.load_workbook(file)
-        known: list[str] = []
-        for name in workbook.sheet_names:
+        names = list(workbook.sheet_names)
+        if sheet and sheet not in names:
+            raise FileError(_("The workbook has no sheet “%(name)s”.") % {"name": printable(sheet, 40)})
+        rows: list[list[Any]] = []
+        name = ""
+        for name in [sheet] if sheet else names:
             rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-            written = (row for row in rows if any(cell != "" for cell in row))
-            columns = _names_in(next(written, []))
-            if next(written, None) is not None and (not known or columns == known):
-                known = columns
-                yield from _sheet_records(rows)
+            if sum(any(cell != "" for cell in row) for row in rows) > 1:  # the first one names the columns
+                break
+        yield {"sheets": names[:SHEETS], "sheet": name}
+        yield from _sheet_records(rows)
     except python_calamine.PasswordError as error:
         raise FileError(_("The workbook is locked by a password.")) from error
     except (python_calamine.CalamineError, OSError, ValueError) as error:

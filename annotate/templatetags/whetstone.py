@@ -95,6 +95,12 @@ def draft(text: str, project: Project) -> SafeString:
 
 
 @register.filter
+def as_written(text: str) -> SafeString:
+    """Show a text character by character, with what hides made visible."""
+    return rendering.render_raw(text)
+
+
+@register.filter
 def excerpt(text: object, length: int) -> str:
     """Return the beginning of a text for a list, without the base64 of its images."""
     return Truncator(hide_payloads(str(text))).chars(length)

@@ -50,6 +50,7 @@ _FORMULA = re.compile(
     r"|(?<![A-Za-z0-9_'\"^\\/)\]}.*+?|])(?:\\\((?:(?!\\\))[\s\S])+\\\)|\\\[(?:(?!\\\])[\s\S])+\\\])"
     r"|\$(?P<dollars>(?=\S)[^$\n]*[^\s$\\])\$(?![$\w])"
 )
+MOST_NESTED = 20  # levels of blocks; a list has two
 _ENVIRONMENT = re.compile(r"\\begin\{((?:equation|align|gather|multline)\*?)\}")
 _PRICE = re.compile(r"\d(?=\S*\s)[^\\^_={}+*/<>]*")
 _BOX = re.compile(r"\[([ xX])\](?=\s)")
@@ -61,7 +62,7 @@ _ESCAPED = frozenset("\\!\"#$%&'()*+,./:;<=>?@[]^_`{|}~-")
 
 def make_parser() -> MarkdownIt:
     """Return a parser of this dialect. A renderer shows the `info` and `markup` of a list's item before its text."""
-    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
+    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": MOST_NESTED})
     parser.disable(_NOT_USED)
     parser.core.ruler.after("normalize", "footnotes", _find_footnotes)
     parser.core.ruler.after("block", "tasks", _read_tasks)

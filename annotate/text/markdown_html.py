@@ -23,7 +23,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from annotate.text.dialect import make_parser
+from annotate.text.dialect import MOST_NESTED, make_parser
 from annotate.text.hidden_characters import make_visible, mark_hidden
 from annotate.text.images import FOLDED, Payloads, show_folded, show_image
 
@@ -53,10 +53,15 @@ def write_html(text: str, payloads: Payloads, hosts: Sequence[str]) -> SafeStrin
     }
     tokens = PARSER.parse(text, environment)
     # A table can hold a square of empty cells for a line of text.
-    if len(tokens) > 2 * len(text) + 1_000:
+    if len(tokens) > 2 * len(text) + 1_000 or any(map(_is_emptied, tokens)):
         raise WorkLimitError
     html = PARSER.renderer.render(tokens, PARSER.options, environment)
     return mark_safe(CLEANER.clean(html))  # noqa: S308 - cleaned on this line
+
+
+def _is_emptied(token: Token) -> bool:
+    """Return whether a list's item or a quote is nested so deep that the parser drops what is in it."""
+    return token.type in ("list_item_open", "blockquote_open") and token.level == MOST_NESTED - 1
 
 
 # --- The work that a text may take -------------------------------------------------------------------------------

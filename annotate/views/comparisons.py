@@ -39,6 +39,8 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
         "more": FilterForm.MORE,
         "more_in_use": any(request.GET.get(name) for name in FilterForm.MORE),
     }
+    if number := context["form"].cleaned_data.get("prompt"):
+        context["of_prompt"] = {"number": number, "prompt": request.project.prompts.filter(pk=number).first()}
     asks_for_imported = request.GET.get("judged_by") == "imported"
     if asks_for_imported and context["page"].rows and request.membership.role == Role.ADMIN:
         context["places"] = places.count_places(request.project)

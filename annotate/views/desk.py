@@ -21,7 +21,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 from annotate.judgments import drafts, gold, judging, undoing
 from annotate.judgments.scale import side_of
 from annotate.models import Claim, Judgment, TextView
@@ -237,7 +237,7 @@ def whole_text(request: ProjectRequest, token: UUID, side: str) -> HttpResponse:
 def _own_claim(request: ProjectRequest, token: UUID) -> Claim:
     claim = queue.find_claim(request.project, request.user, token)
     if claim is None:
-        raise Http404(_("This comparison was not handed to you, or was judged since."))
+        raise MissingError(_("This comparison was not handed to you, or was judged since."))
     return claim
 
 

@@ -6,6 +6,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
+from annotate.errors import MissingError
 from annotate.imports.upload_limits import NoRoomError
 from annotate.people.access import HtmxRequest, admit, find_membership
 from annotate.people.misconfiguration import find_mistake
@@ -58,8 +59,8 @@ def forbidden(request: HtmxRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HtmxRequest, exception: Exception) -> HttpResponse:
-    said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
-    text = said or _("There is nothing at this address, or it is not for you.")
+    is_for_user = isinstance(exception, MissingError)
+    text = str(exception) if is_for_user else _("There is nothing at this address, or it is not for you.")
     return _answer(
         request,
         404,

@@ -6,13 +6,13 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 from annotate.judgments import gold, revising
 from annotate.judgments.scale import judgment_code, side_of
 from annotate.models import Judgment, Membership, Project
@@ -76,7 +76,7 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     mine = Judgment.objects.filter(project=project, annotator=request.user)
     found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()
     if found is None:
-        raise Http404(_("There is no such judgment of yours in this project."))
+        raise MissingError(_("There is no such judgment of yours in this project."))
     reading.choose_view(request.membership, request.GET.get("view", ""))
     stage = Stage.of_judgment(found, project, reading.view_of(request.membership))
     error = ""

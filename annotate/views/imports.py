@@ -154,7 +154,7 @@ def _described(upload: Import) -> dict[str, Any]:
         "withdrawn": uploads.find_withdrawn(upload) if is_over and counts.get("made") else None,
         "unjudged": uploads.unjudged(upload).count() if is_over else 0,
         "judgments": uploads.judgments(upload).count() if is_over else 0,
-        "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
+        "withdrawable_prompts": uploads.withdrawable_prompts(upload).count() if is_over else 0,
         **(places.count_places(upload.project, uploads.batch(upload)) if is_over else {}),
     }
 
@@ -232,12 +232,11 @@ def check_import(request: ProjectRequest, import_id: int) -> HttpResponse:
         return redirect("import-file", request.project.slug, import_id)
     if not form.is_valid():
         return _show(request, upload, form=form)
-    encoding = form.cleaned_data.get("encoding", "")
-    if encoding and encoding != form.options.encoding:
+    if otherwise := form.read_otherwise():
         try:
-            reception.change_encoding(upload, encoding)
+            reception.read_otherwise(upload, **otherwise)
         except FileError as error:
-            form.add_error("encoding", str(error))
+            form.add_error(next(iter(otherwise)), str(error))
             return _show(request, upload, form=form)
         except StorageError as error:
             upload.refresh_from_db()

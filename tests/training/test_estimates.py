@@ -30,7 +30,7 @@ ANSWER: dict[str, Any] = {
         "tokens": {"pair": {"min": 20, "p50": 40, "p90": 90, "p99": 128, "max": 128}},
     },
     "training": {"steps": 3, "total_seconds": 95.0, "peak_memory_bytes": 12 << 30, "fits": False},
-    "preview": {"id": "1", "prompt": "<s>I saw <b>it</b>", "chosen": " splendidly</s>", "rejected": " dull</s>"},
+    "preview": {"id": "1", "prompt": "<s>I saw <b>it</b>", "chosen": "\nsplen\u202edidly</s>", "rejected": " dull</s>"},
     "events": [],
     "proposals": [{"option": "max_tokens", "value": 512, "reason": "Rows of 512 tokens fit into memory."}],
 }  # fmt: skip
@@ -63,6 +63,7 @@ def test_an_estimate_is_asked_polled_and_answered(
     page = text(client.get(estimate.get_absolute_url()))
     for said in ("3 lost the middle of their prompt", "12.0", "1 min 35 s", "does not fit", "&lt;b&gt;it"):
         assert said in page.replace("\xa0", " ")
+    assert '<pre class="raw-text" dir="auto">\n\nsplen<span class="hidden-character"' in page
     taken = client.get(
         f"{reverse('rounds', args=[ready_project.slug])}?estimate={estimate.pk}&take=max_tokens"
     )

@@ -4,6 +4,7 @@ import pytest
 
 from annotate.judgments import judging
 from annotate.models import Flag, Prompt
+from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE, judge
 
@@ -39,6 +40,67 @@ def test_the_next_step_follows_the_project(project, owner, make_member, make_com
     while claim := queue.claim(project, teammate):
         judging.record(project, teammate, claim.token, TIE)
     assert step() == "round"
+
+
+def test_without_a_model_no_step_leads_to_a_round(project, owner, teammate, make_comparisons, client_for):
+    def seen():
+        page = client_for(owner).get(URL)
+        return page.context["overview"].step, "/rounds/ready/" in page.content.decode()
+
+    make_comparisons(1)
+    leave_without_model(project)
+    assert seen() == ("judge", False)
+    judging.record(project, teammate, queue.claim(project, teammate).token, TIE)
+    assert seen() == ("export", False)
+    project.comparisons.all().delete()
+    assert seen() == ("model", False)
+
+
+def leave_without_model(project):
+    """Leave a project with policies that files named, alone."""
+    project.current_policy = None
+    project.save()
+    project.policies.update(kind="external")
+
+
+@pytest.mark.parametrize(("closed", "said"), [("archived", "opened again"), ("no_model", "has no model")])
+def test_rounds_that_cannot_start_have_no_form_but_a_reason(project, owner, client_for, closed, said):
+    if closed == "archived":
+        archive(project)
+    else:
+        leave_without_model(project)
+    page = client_for(owner).get(f"{URL}rounds/").content.decode()
+    assert said in page
+    assert "start-round" not in page
+
+
+@pytest.mark.parametrize("action", ["", "write"])
+def test_no_round_starts_in_an_archived_project(project, owner, make_comparisons, client_for, action):
+    make_comparisons(1)
+    archive(project)
+    data = {"action": action, "count": "4"}
+    page = client_for(owner).post(f"{URL}rounds/", data)
+    assert page.status_code == 422
+    assert "is archived" in page.content.decode()
+    assert not project.rounds.exists()
+
+
+def test_members_of_an_archived_project_are_not_promised_one(project, owner, client_for):
+    archive(project)
+    page = client_for(owner).post(f"{URL}members/", {"person": "nora", "role": "annotator"}).content.decode()
+    assert "Invitations wait until it is opened again" in page
+    assert "when they next sign in" not in page
+
+
+def test_no_more_annotators_are_active_than_there_are(project, owner, teammate, make_comparisons, client_for):
+    make_comparisons(3, needed=2)
+    for person in (owner, teammate):
+        judge(project, person)
+    found = client_for(owner).get(URL).context["overview"]
+    assert (found.active, found.annotators) == (1, 1)
+    project.memberships.filter(user=teammate).delete()
+    found = client_for(owner).get(URL).context["overview"]
+    assert (found.active, found.annotators) == (0, 0)
 
 
 def test_gold_repeats_and_what_is_withdrawn_are_no_work_left(project, owner, make_comparisons, client_for):

@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 
 from annotate.judgments import judging
 from annotate.models import Membership, Project
+from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE
 
@@ -16,6 +17,16 @@ def test_home_lists_ones_own_projects(client_for: Any, teammate: Any, outsider: 
     assert "Film reviews" in client_for(teammate).get("/").content.decode()
     assert "Somebody else’s" not in client_for(teammate).get("/").content.decode()
     assert "No project yet" in client_for(outsider).get("/").content.decode()
+
+
+def test_members_of_archived_projects_alone_are_told_so(client_for: Any, project: Any, teammate: Any) -> None:
+    archive(project)
+    page = client_for(teammate).get("/").content.decode()
+    assert "Those that you are a member of are archived." in page
+    assert "No project yet" not in page
+    for name in ("history", "me"):
+        page = client_for(teammate).get(f"/p/reviews/{name}/").content.decode()
+        assert 'class="button primary" href="/p/reviews/judge/"' not in page
 
 
 def test_a_card_says_what_is_left_and_what_the_round_waits_for(

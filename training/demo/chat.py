@@ -124,7 +124,7 @@ def write_first(project: Project, say: Callable[[str], None]) -> None:
     policy = Policy.objects.get(project=project, name=POLICY)
     if policy.completions.exists():
         return
-    prompts = project.prompts.for_rounds().unused().order_by("pk")[:FIRST]
+    prompts = project.prompts.for_rounds().unanswered().order_by("pk")[:FIRST]
     say(f"SmolLM2 writes {2 * len(prompts)} completions to begin with; a minute or two ...")
     folder = settings.RUNS / f"{project.slug}-first-samples"
     pairs = samples.sample_pairs(policy, prompts, folder, say=say)
@@ -133,7 +133,7 @@ def write_first(project: Project, say: Callable[[str], None]) -> None:
 
 def write_others(project: Project, say: Callable[[str], None]) -> None:
     """Queue a round that writes for the prompts without completions, unless the project has had a round."""
-    left = project.prompts.for_rounds().unused().count()
+    left = project.prompts.for_rounds().unanswered().count()
     if left and not project.rounds.exists():
         round_ = state_machine.write(project, User.objects.get(username=BY), left)
         say(f"Round {round_.number} writes {left} more comparisons while the first are judged.")

@@ -115,6 +115,7 @@ def start(
     check_model(checked)  # which opens files, so the project is not locked yet
     with transaction.atomic():
         project = _locked(project)
+        _check_not_archived(project)
         policy, plan = _plan_training(project, begin, chosen or {})
         _check_anew(plan, checked)
         workers.check_devices(plan.processes)
@@ -202,6 +203,7 @@ def write(
         check_model(checked)  # which opens files, so the project is not locked yet
     with transaction.atomic():
         project = _locked(project)
+        _check_not_archived(project)
         writer, plan = plan_writing(project)
         if not is_endpoint(writer):
             _check_anew(plan, checked)
@@ -252,6 +254,12 @@ def _queue(
     RoundEvent.objects.create(round=round_, to_state=round_.state, message=message, by=by, created_at=Now())
     enqueue(round_)
     return round_
+
+
+def _check_not_archived(project: Project) -> None:
+    """Refuse a project that hands nothing out. Raises RoundError."""
+    if project.archived_at:
+        raise RoundError(_("The project is archived; open it again in its settings first."))
 
 
 def _check_free(project: Project) -> None:

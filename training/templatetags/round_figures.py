@@ -50,6 +50,12 @@ def percent_interval(estimate: Estimate) -> str:
 
 
 @register.filter
+def percent_of_some(share: float) -> str:
+    """Write a share of which something is left, however little: less than 1 %."""
+    return _("less than 1 %") if 0 < share < 0.005 else percent(share)
+
+
+@register.filter
 def plus_minus(estimate: Estimate) -> str:
     """Write half the width of a mean's interval."""
     return f"± {(estimate.high - estimate.low) / 2:.1f}"

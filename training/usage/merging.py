@@ -19,11 +19,11 @@ from django.core.files.base import File
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.http import FileResponse, Http404
+from django.http import FileResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 from annotate.exports.prepared import drop_expired, send_file
 from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
@@ -109,14 +109,14 @@ def cancel(merge: MergedWeights) -> bool:
 
 
 def download(merge: MergedWeights) -> FileResponse:
-    """Return the file until it expires. Raises Http404."""
+    """Return the file until it expires. Raises MissingError."""
     gone = _("This file is not ready, or it has expired. Have it merged once more.")
     if not merge.can_be_downloaded:
-        raise Http404(gone)
+        raise MissingError(gone)
     try:
         return send_file(merge, "application/x-tar")
     except OSError as error:
-        raise Http404(gone) from error
+        raise MissingError(gone) from error
 
 
 def sweep() -> None:

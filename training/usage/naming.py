@@ -18,6 +18,11 @@ def writers(project: Project) -> QuerySet[Policy]:
     return found.filter(~Q(kind=Policy.Kind.EXTERNAL) | Q(endpoint__isnull=False))
 
 
+def has_writer(project: Project) -> bool:
+    """Return whether a policy of a project can write. The current one always can."""
+    return project.current_policy_id is not None or writers(project).exists()
+
+
 def check_name(name: str) -> str:
     """Return a name that a policy can have. Raises RefusalError."""
     name = " ".join(name.split())

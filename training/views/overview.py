@@ -21,6 +21,7 @@ from annotate.models import (
 )
 from annotate.reports.days import Day, days_of
 from training.models import Round
+from training.usage.naming import has_writer
 
 MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
@@ -32,6 +33,7 @@ class Overview:
     `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
     judgments beyond those. Neither counts what was judged elsewhere: `imported` judgments, on comparisons of which
     `judged_elsewhere` need no others. `open_round` is the round that runs or waits for a decision, or None.
+    `has_writer` says whether the project has a policy that can write.
     """
 
     prompts: int
@@ -48,17 +50,22 @@ class Overview:
     policies: list[Policy]
     days: list[Day]
     open_round: Round | None
+    has_writer: bool
 
     @property
     def step(self) -> str:
-        """Return the next step: running, decide, import, sample, people, judge or round."""
+        """Return the next step: running, decide, import, model, sample, people, judge, round or export."""
         if self.open_round:
             return "running" if self.open_round.is_live else "decide"
         if not self.total + self.set_aside + self.judged_elsewhere:
-            return "sample" if self.prompts else "import"
+            if not self.prompts:
+                return "import"
+            return "sample" if self.has_writer else "model"
         if not self.annotators and not self.judgments and not self.judged_elsewhere:
             return "people"
-        return "round" if self.judgments == self.judgments_needed else "judge"
+        if self.judgments < self.judgments_needed:
+            return "judge"
+        return "round" if self.has_writer else "export"
 
     @property
     def left(self) -> int:
@@ -106,21 +113,22 @@ def overview(project: Project) -> Overview:
         "judgments_needed": imported,
     }
     counts = {name: count - elsewhere_too[name] for name, count in counts.items()}
-    people = Membership.objects.filter(project=project)
+    annotators = Membership.objects.filter(project=project, role=Role.ANNOTATOR)
     week = timezone.now() - timedelta(days=7)
     recent = Judgment.objects.current().by_people().filter(project=project).since(week)
     return Overview(
         **counts,
         imported=imported,
         judged_elsewhere=elsewhere,
-        prompts=Prompt.objects.in_use().filter(project=project, comparisons=None).count(),
-        active=recent.values("annotator").distinct().count(),
-        annotators=people.filter(role=Role.ANNOTATOR).count(),
+        prompts=Prompt.objects.in_use().uncompared().filter(project=project).count(),
+        active=annotators.filter(user__in=recent.values("annotator")).count(),
+        annotators=annotators.count(),
         set_aside=set_aside,
         flags=Flag.objects.open().filter(comparison__project=project).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),
         open_round=open_rounds([project]).get(project.pk),
+        has_writer=has_writer(project),
     )
 
 

@@ -26,6 +26,7 @@ def home(request: HttpRequest) -> HttpResponse:
         ],
         "most_left": MOST_LEFT,
         "archived": [one for one in memberships if one.project.archived_at and one.role != Role.ANNOTATOR],
+        "is_any_archived": any(one.project.archived_at for one in memberships),
         "invitations": invitations.open_invitations(get_user(request)),
     }
     return render(request, "training/home.html", context)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET
 
-from annotate.errors import RefusalError
+from annotate.errors import MissingError, RefusalError
 from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
@@ -27,6 +27,7 @@ from training.rounds.starts import RoundError
 from training.standings.gates import forecast, measure_gates
 from training.storage.folders import Folder
 from training.storage.objects import StorageFaultError
+from training.usage.naming import has_writer
 from training.views.beginnings import Like
 from training.views.charts import round_charts
 from training.views.choosing import audit_context
@@ -82,6 +83,7 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
         **audit_context(project),
     }
     if request.membership.role == Role.ADMIN:
+        context["closed"] = _closed(project)
         like = _like(request, project)
         is_writing = like is not None and not like.trains
         context["form"] = (
@@ -96,6 +98,13 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
         )
         context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
+
+
+def _closed(project: Project) -> str:
+    """Return why a project starts no rounds, whatever is entered: archived or no_model. Empty if it does."""
+    if project.archived_at:
+        return "archived"
+    return "" if has_writer(project) else "no_model"
 
 
 def _hold_out_more(request: ProjectRequest) -> HttpResponse:
@@ -312,7 +321,7 @@ def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse 
     try:
         file = found.open()
     except (OSError, StorageFaultError) as error:
-        raise Http404(_("The storage does not give this file now. Try again later.")) from error
+        raise MissingError(_("The storage does not give this file now. Try again later.")) from error
     if request.method == "GET":
         trail.record(trail.Verb.EXPORTED, request.user, project=project, target=f"{name} of round {number}")
     filename = f"{project.slug}-{number}-{Path(name).name}"
@@ -331,7 +340,7 @@ def round_archive(request: ProjectRequest, number: int) -> StreamingHttpResponse
     project = request.project
     round_ = _round(project, number)
     if not can_repeat(round_):
-        raise Http404(_("The files of this round are not here."))
+        raise MissingError(_("The files of this round are not here."))
     trail.record(trail.Verb.EXPORTED, request.user, project=project, target=f"round {number} to repeat")
     members = list_members(round_)
     headers = {

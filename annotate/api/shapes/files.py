@@ -60,6 +60,7 @@ class OptionsIn(StrictSerializer):
     without_losses = serializers.BooleanField(required=False)
     empty = serializers.BooleanField(required=False)
     encoding = serializers.CharField(required=False, max_length=40)
+    sheet = serializers.CharField(required=False, max_length=LONGEST_NAME, trim_whitespace=False)
     mapping = MappingIn(required=False, allow_null=True)
 
 
@@ -68,8 +69,9 @@ class OptionsOut(Shape):
 
     EXAMPLE = {
         "format": "trl", "recognised": "trl", "becomes": "judged", "usual": "judged", "container": "jsonl",
-        "compression": "", "encoding": "utf-8", "separator": ",", "columns": ["prompt", "chosen", "rejected"],
-        "mapping": None, "pairs": "all", "without_losses": False, "empty": False,
+        "compression": "", "encoding": "utf-8", "separator": ",", "sheets": [], "sheet": "",
+        "columns": ["prompt", "chosen", "rejected"], "mapping": None, "pairs": "all",
+        "without_losses": False, "empty": False,
     }  # fmt: skip
 
     format = serializers.CharField(allow_null=True)
@@ -80,6 +82,8 @@ class OptionsOut(Shape):
     compression = serializers.CharField()
     encoding = serializers.CharField()
     separator = serializers.CharField()
+    sheets = serializers.ListField(child=serializers.CharField())
+    sheet = serializers.CharField()
     columns = serializers.ListField(child=serializers.CharField(), max_length=COLUMNS)
     mapping = MappingIn(allow_null=True)
     pairs = serializers.CharField()

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from annotate.imports.expansion import Choices
 from annotate.imports.reader import KEYS, Reader, RowError
 from annotate.models import Import
+from annotate.sources.encodings import name_encoding
 from annotate.sources.formats import FORMATS, Format, find_format
 from annotate.sources.mappings import mapping, proposals
 from annotate.text.json_values import DEPTH, JSONError, parse_json
@@ -39,6 +40,8 @@ class Options:
     compression: str = ""
     encoding: str = ""
     separator: str = ","
+    sheets: tuple[str, ...] = ()  # of a workbook
+    sheet: str = ""  # the one that is read
     by_rows: bool = False  # a place is the number of a record, and not of a line
     format: str = ROWS
     recognised: str = ROWS  # what it was found to be, before a person chose
@@ -62,13 +65,12 @@ class Options:
     def load(cls, stored: Mapping[str, Any]) -> Options:
         known = {one.name for one in fields(cls)}
         given = {name: value for name, value in stored.items() if name in known}
-        if "columns" in given:
-            given["columns"] = tuple(given["columns"])
+        given |= {name: tuple(given[name]) for name in ("columns", "sheets") if name in given}
         return cls(**given)
 
     def dump(self) -> dict[str, Any]:
         """Return them as JSON."""
-        return {**asdict(self), "columns": list(self.columns)}
+        return {**asdict(self), "columns": list(self.columns), "sheets": list(self.sheets)}
 
     @cached_property
     def source(self) -> Format | mapping.Mapping | None:
@@ -89,6 +91,10 @@ class Options:
     def advice(self) -> str:
         """Return what to do with a file that can neither be recognised nor be mapped well, or an empty text."""
         return proposals.advise(self.columns) if self.format == UNKNOWN else ""
+
+    @property
+    def encoding_label(self) -> str:
+        return name_encoding(self.encoding)
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ from annotate.imports.files.rows import Rows
 from annotate.imports.reader import Portion, RowError
 from annotate.imports.records import SIDES, Item
 from annotate.models import Import
+from annotate.sources.mappings.mapping import MISSING, find_value
 from annotate.text.chats import as_completion, last_question
 
 PREVIEWED = 5
@@ -42,16 +43,22 @@ def preview(upload: Import) -> list[Preview]:
 
 @dataclass(frozen=True)
 class Table:
-    """The first records as the file has them."""
+    """The first records as the file has them. `more` columns are not shown."""
 
     columns: list[str]
     rows: list[list[str]]
+    more: int
 
 
 def table(upload: Import, options: Options) -> Table | None:
-    """Return the first records as a table, to map columns by, or None if there are none."""
-    columns = [name for name in options.columns if name.partition(".")[0] == name or "." not in name]
-    columns = columns[:COLUMNS_SHOWN]
+    """Return the first records as a table, to map columns by, or None if there are none.
+
+    Columns that are mapped, or proposed to be, come first.
+    """
+    mapped = options.columns_mapped or options.proposal
+    outer = [name for name in options.columns if "." not in name]
+    every = list(dict.fromkeys([*mapped.values(), *outer]))
+    columns = every[:COLUMNS_SHOWN]
     try:
         with upload.file.open("rb") as file:
             reader = options.reader(cast(BinaryIO, file), upload.format)
@@ -62,11 +69,12 @@ def table(upload: Import, options: Options) -> Table | None:
         return None
     if not records or not columns:
         return None
-    return Table(columns, [[_cell(record.get(name)) for name in columns] for record in records])
+    rows = [[_cell(find_value(record, name)) for name in columns] for record in records]
+    return Table(columns, rows, len(every) - len(columns))
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value is MISSING:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

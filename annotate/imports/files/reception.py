@@ -103,8 +103,10 @@ def restart(upload: Import, **columns: Any) -> bool:
     return changed == 1
 
 
-def change_encoding(upload: Import, encoding: str) -> bool:
-    """Read the file as it came in another encoding, from the start. False if it waits for no options (any more).
+def read_otherwise(upload: Import, *, encoding: str = "", sheet: str = "") -> bool:
+    """Read the file as it came in another encoding, or another sheet of it, from the start.
+
+    False if it waits for no options (any more).
 
     Raises FileError and StorageError, with nothing changed, and FileNotFoundError if the file is gone.
     """
@@ -115,7 +117,7 @@ def change_encoding(upload: Import, encoding: str) -> bool:
         container = upload.options.get("container", "")
         given = container if container in ("csv", "txt", "jsonl") else ""
         with lines.as_lines(
-            opened, upload.filename, settings.IMPORT_LIMIT, container=given, encoding=encoding
+            opened, upload.filename, settings.IMPORT_LIMIT, container=given, encoding=encoding, sheet=sheet
         ) as found:
             _describe(upload, found)
             if found.is_turned:
@@ -188,6 +190,8 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         encoding=found.encoding,
         separator=found.separator or ",",
         by_rows=found.is_numbered_by_rows,
+        sheets=tuple(map(make_storable, found.sheets)),
+        sheet=make_storable(found.sheet),
         format=recognised.name,
         recognised=recognised.name,
         becomes=recognised.becomes,

@@ -57,6 +57,7 @@ class Command(BaseCommand):
             "--format", choices=("jsonl", "json", "csv", "txt"), help="default: as the file says"
         )
         parser.add_argument("--encoding", help="of text; default: found out")
+        parser.add_argument("--sheet", default="", help="of a workbook; default: the first one with rows")
         parser.add_argument(
             "--pairs",
             choices=("all", "best"),
@@ -85,7 +86,12 @@ class Command(BaseCommand):
             with (
                 opened(file) as (source, name),
                 lines.as_lines(
-                    source, name, settings.IMPORT_LIMIT, container=options["format"] or "", encoding=encoding
+                    source,
+                    name,
+                    settings.IMPORT_LIMIT,
+                    container=options["format"] or "",
+                    encoding=encoding,
+                    sheet=options["sheet"],
                 ) as found,
             ):
                 self.bring_in(project, found, file, self.choose(found, becomes, options), options)
@@ -196,8 +202,10 @@ class Command(BaseCommand):
         """Print what was found and what became of it."""
         packed = f", packed as .{options.compression}" if options.compression else ""
         encoding = f", {options.encoding}" if options.encoding else ""
+        several = len(options.sheets) > 1
+        sheet = f", sheet “{options.sheet}”, one of {len(options.sheets)}" if several else ""
         self.stdout.write(
-            f"{found['label']} ({options.container}{packed}{encoding}): {found['rows']:,} rows."
+            f"{found['label']} ({options.container}{packed}{encoding}{sheet}): {found['rows']:,} rows."
         )
         counts = ", ".join(f"{count:,} {name}" for name, count in found["found"].items())
         self.stdout.write(f"Becomes {found['becomes']}: {counts or 'nothing'}.")
@@ -234,6 +242,7 @@ def described(options: Options) -> dict[str, Any]:
         "container": options.container,
         "compression": options.compression or None,
         "encoding": options.encoding or None,
+        "sheet": options.sheet or None,
         "separator": options.separator if options.container == "csv" else None,
     }
 

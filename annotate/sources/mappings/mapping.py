@@ -6,7 +6,7 @@ become metadata.
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -60,6 +60,8 @@ SAYINGS = ("verdict", "score_a", "loser")  # what says which of two completions 
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
 PLACES = 8  # of a list of texts, offered
+DEEPEST = 4  # columns inside each other that are offered, as “data.input.question”
+INNER_NAME = 500  # characters of the name of a column inside another one, offered
 NUMBER_AT_END = re.compile(r"(?<![0-9])[0-9]++$")  # looked for once in each run of digits, however long it is
 PLACE_IN_LIST = re.compile(r"\.[0-9]+$")
 SIDE_WORDS = (("a", "b"), ("left", "right"), ("first", "second"))
@@ -289,20 +291,24 @@ class Mapping:
 
     def _rest(self, record: Dictionary[str, Any]) -> dict[str, Any] | None:
         """Return what is mapped to nothing: with a column of a column, all but that."""
-        used = set(self.columns.values())
-        rest: dict[str, Any] = {}
-        for name, value in record.items():
-            if name in used:
-                continue
-            inner = {key for key in used if key.startswith(f"{name}.")}
-            if inner and are_texts(value):
-                if items := [item for place, item in enumerate(value) if f"{name}.{place}" not in inner]:
-                    rest[name] = items
-            elif not inner or not isinstance(value, dict):
-                rest[name] = value
-            elif left := {key: one for key, one in value.items() if f"{name}.{key}" not in inner}:
-                rest[name] = left
-        return rest or None
+        return _find_rest(record, "", set(self.columns.values())) or None
+
+
+def _find_rest(values: Dictionary[str, Any], outer: str, used: Collection[str]) -> dict[str, Any]:
+    rest: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{outer}{key}"
+        if name in used:
+            continue
+        inner = [column for column in used if column.startswith(f"{name}.")]
+        if inner and are_texts(value):
+            if items := [item for place, item in enumerate(value) if f"{name}.{place}" not in inner]:
+                rest[key] = items
+        elif not inner or not isinstance(value, dict):
+            rest[key] = value
+        elif left := _find_rest(value, f"{name}.", inner):
+            rest[key] = left
+    return rest
 
 
 def are_texts(value: object) -> TypeGuard[list[str]]:
@@ -315,14 +321,30 @@ def are_texts(value: object) -> TypeGuard[list[str]]:
 def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
     """Return the columns of some records, and of objects and short lists of texts in them as `outer.inner`."""
     found: dict[str, None] = {}
+    for name in _names(records):
+        found[name] = None
+        if len(found) == COLUMNS:
+            break
+    return list(found)
+
+
+def _names(records: Iterable[Dictionary[str, Any]]) -> Iterator[str]:
     for record in records:
         for name, value in record.items():
-            found[name] = None
-            if isinstance(value, dict):
-                found |= {f"{name}.{key}": None for key in value}
-            elif are_texts(value):
-                found |= {f"{name}.{place}": None for place in range(len(value))}
-    return list(found)[:COLUMNS]
+            yield name
+            yield from _columns_inside(name, value)
+
+
+def _columns_inside(name: str, value: object, depth: int = 1) -> Iterator[str]:
+    if len(name) > INNER_NAME or depth == DEEPEST:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if len(key) <= INNER_NAME:
+                yield f"{name}.{key}"
+                yield from _columns_inside(f"{name}.{key}", inner, depth + 1)
+    elif are_texts(value):
+        yield from (f"{name}.{place}" for place in range(len(value)))
 
 
 def _numbers_of(columns: Dictionary[str, str]) -> dict[str, str]:
@@ -353,7 +375,7 @@ def find_value(record: Dictionary[str, Any], column: str) -> Any:
     value = record.get(outer)
     if dot and are_texts(value) and inner.isdecimal() and int(inner) < len(value):
         return value[int(inner)]
-    return value.get(inner, MISSING) if dot and isinstance(value, dict) else MISSING
+    return find_value(value, inner) if dot and isinstance(value, dict) else MISSING
 
 
 def _text(value: object, column: str) -> str:

@@ -52,9 +52,10 @@ MORE_NAMES = {
     "policy_b": "modelb",
 }
 ALL_NAMES = {role: f"{names} {MORE_NAMES.get(role, '')}".split() for role, names in NAMES.items()}
-# Columns that differ in one place: “response_a” and “response_b”, “Antwort 1” and “Antwort 2”, “回答A” and “回答B”.
-PLACE = re.compile(r"(?<![a-z])(?:[ab]|left|right)(?![a-z])|(?<![0-9])[0-2](?![0-9])")
-SIDES = ({"a", "b"}, {"1", "2"}, {"0", "1"}, {"left", "right"})
+# Columns that differ in one place: “response_a” and “response_b”, “Antwort 1” and “Antwort 2”, “回答A” and “回答B”. The
+# Chinese number one is written by its code, as it looks like a dash.
+PLACE = re.compile(r"(?<![a-z])(?:[ab]|left|right)(?![a-z])|(?<![0-9])[0-2](?![0-9])|[\u4e00二]")
+SIDES = ({"a", "b"}, {"1", "2"}, {"0", "1"}, {"left", "right"}, {"\u4e00", "二"})
 AUTHORS = re.compile(r"model|policy|generator", re.IGNORECASE)
 NO_COMPLETIONS = re.compile(
     rf"{AUTHORS.pattern}|prompt|question|feedback|label|comment|{VERDICT.pattern}", re.IGNORECASE

@@ -46,6 +46,20 @@ def test_two_withdrawals_at_once_give_places_back_once(project, owner, upload, c
     assert broken_rules(project) == []
 
 
+@pytest.mark.parametrize("withdrawal_first", [True, False])
+def test_asking_no_more_beside_a_withdrawal_keeps_counters(
+    project, owner, upload, commits_first, withdrawal_first
+):
+    acts = [lambda: uploads.withdraw(upload, owner), lambda: places.ask_no_more(project)]
+    first, second = acts if withdrawal_first else reversed(acts)
+    (other, _) = commits_first(first)
+    second()
+    other.result(10)
+    kept = Comparison.objects.get()
+    assert (kept.needed, kept.judged) == (1, 1)  # that of the other import
+    assert broken_rules(project) == []
+
+
 def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, commits_first):
     (other, _) = commits_first(lambda: bring_in(project, "import 7", update=True, maria=(0, 1)))
     uploads.withdraw(upload, owner)

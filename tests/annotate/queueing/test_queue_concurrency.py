@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from annotate.imports import records, uploads, writing
-from annotate.judgments import judging, undoing
+from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Completion, Import, Judgment, Membership, Project
 from annotate.people import members
 from annotate.queueing import queue
@@ -69,6 +69,25 @@ def test_a_skip_whose_place_is_being_taken_is_not_undone(
     (theirs, _) = commits_first(lambda: queue.claim(project, owner))
     assert undoing.undo(project, teammate) is None
     theirs.result(10)
+    assert broken_rules(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("older", [0, 1])
+def test_undo_beside_a_revision_takes_back_the_revised_one(
+    project, teammate, make_comparisons, commits_first, older
+):
+    make_comparisons(older + 1)
+    for _ in range(older + 1):
+        claim = queue.claim(project, teammate)
+        latest = judging.record(project, teammate, claim.token, TIE)
+    both_bad = judging.Verdict("both_bad")
+    (other, _) = commits_first(lambda: revising.revise(project, teammate, latest.pk, both_bad))
+    reopened = undoing.undo(project, teammate)
+    other.result(10)
+    assert reopened is not None
+    assert (reopened.comparison_id, reopened.draft["verdict"]) == (latest.comparison_id, "both_bad")
+    assert Judgment.objects.current().count() == older
     assert broken_rules(project) == []
 
 

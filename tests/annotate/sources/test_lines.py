@@ -35,8 +35,18 @@ def parquet() -> bytes:
     return file.getvalue()
 
 
-def xlsx(*sheets: dict[str, str]) -> bytes:
-    """Return a workbook of sheets with these texts."""
+def sheet_data(cells: dict[str, str]) -> str:
+    rows: dict[str, str] = {}
+    for place, text in cells.items():
+        number = place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        cell = f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
+        rows[number] = rows.get(number, "") + cell
+    return "".join(f'<row r="{number}">{row}</row>' for number, row in rows.items())
+
+
+def xlsx(cells: dict[str, str], **others: dict[str, str]) -> bytes:
+    """Return a workbook of a sheet called One with these texts, and of others."""
+    sheets = {"One": cells, **others}
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006"
@@ -44,29 +54,21 @@ def xlsx(*sheets: dict[str, str]) -> bytes:
         "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
         "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
         f'<Relationship Id="r1" Type="{relations}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
+        + "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in enumerate(sheets, 1))
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
+        + "".join(
+            f'<Relationship Id="r{n}" Type="{relations}/worksheet" Target="worksheets/sheet{n}.xml"/>'
+            for n in range(1, len(sheets) + 1)
+        )
+        + "</Relationships>",
     }
-    names = targets = ""
-    for number, cells in enumerate(sheets, start=1):
-        names += f'<sheet name="Sheet {number}" sheetId="{number}" r:id="r{number}"/>'
-        target = f'Type="{relations}/worksheet" Target="worksheets/sheet{number}.xml"'
-        targets += f'<Relationship Id="r{number}" {target}/>'
-        data = f'<worksheet xmlns="{main}"><sheetData>{_rows_of_sheet(cells)}</sheetData></worksheet>'
-        files[f"xl/worksheets/sheet{number}.xml"] = data
-    book = f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>{names}</sheets></workbook>'
-    files |= {
-        "xl/workbook.xml": book,
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">{targets}</Relationships>',
-    }
+    for n, data in enumerate(map(sheet_data, sheets.values()), 1):
+        files[f"xl/worksheets/sheet{n}.xml"] = (
+            f'<worksheet xmlns="{main}"><sheetData>{data}</sheetData></worksheet>'
+        )
     return zipped(files)
-
-
-def _rows_of_sheet(cells: dict[str, str]) -> str:
-    rows: dict[str, str] = {}
-    for place, text in cells.items():
-        number = place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        cell = f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
-        rows[number] = rows.get(number, "") + cell
-    return "".join(f'<row r="{number}">{row}</row>' for number, row in rows.items())
 
 
 def zipped(files: dict[str, Any]) -> bytes:
@@ -137,6 +139,39 @@ def test_each_container_gives_the_same_records(name, packed):
     records, found = read(PACKED[packed](CONTAINERS[name], name), name + packed)
     assert records == ROWS
     assert found.compression == packed.removeprefix(".")
+
+
+@pytest.mark.parametrize(
+    ("asked", "prompt"), [("", "one"), ("One", ""), ("Two", "one"), ("Three", "another")]
+)
+def test_one_sheet_is_read_and_the_others_are_told(asked, prompt):
+    two, three = ({"A1": "prompt", "A2": text} for text in ("one", "another"))
+    with as_lines(
+        io.BytesIO(xlsx({"A1": "A title"}, Two=two, Three=three)), "a.xlsx", LIMIT, sheet=asked
+    ) as found:
+        rows = [json.loads(line) for line in found.file.read().splitlines() if line]
+    assert rows == ([{"prompt": prompt}] if prompt else [])
+    assert (found.sheets, found.sheet) == (("One", "Two", "Three"), asked or "Two")
+
+
+def test_a_sheet_that_is_not_there_is_refused_by_its_name():
+    with (
+        pytest.raises(FileError, match="has no sheet “Four”"),
+        as_lines(io.BytesIO(xlsx({"A1": "prompt"})), "a.xlsx", LIMIT, sheet="Four"),
+    ):
+        pass
+
+
+def test_records_of_refused_rows_are_read_from_their_file():
+    refused = [
+        {"line": 7, "reason": "Why.", "record": {"prompt": "½", "completion_a": "a"}},
+        {"line": 9, "reason": "Why.", "record": "{broken\nrecord"},
+        {"prompt": "added by hand"},
+    ]
+    content = b"\n".join(map(dump, refused))
+    with as_lines(io.BytesIO(content), "rows-refused.jsonl", LIMIT) as found:
+        lines = found.file.read().splitlines()
+    assert lines == [dump(refused[0]["record"]), b"{broken record", dump(refused[2])]
 
 
 def test_records_of_tables_and_documents_are_placed_by_row():
@@ -309,7 +344,7 @@ REFUSED = {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n",
         "pointer of Git LFS",
     ),
-    "odd.csv": ("a;ż".encode("utf-16")[:-1], "not utf-16"),
+    "odd.csv": ("a;ż".encode("utf-16")[:-1], "not UTF-16"),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.mappings.mapping import Mapping, columns_of
+from annotate.sources.mappings.mapping import COLUMNS, Mapping, columns_of
 from annotate.sources.mappings.proposals import advise, propose
 
 PAIR = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
@@ -220,3 +220,27 @@ def test_a_long_verdict_is_refused_at_once():
     with pytest.raises(RecordError, match="is not a known verdict"):
         score({**PAIR, "verdict": "said"}, {}, "1" * 300_000 + "x")
     assert time.process_time() - began < 1
+
+
+def test_columns_inside_each_other_are_offered_and_read():
+    record = {
+        "data": {"input": {"question": "Why?", "lang": "en"}, "a": {"b": {"c": {"d": 1}}}},
+        "x": ["p", "q"],
+    }
+    offered = columns_of([record])
+    assert {"data", "data.input", "data.input.question", "data.a.b.c", "x.1"} <= set(offered)
+    assert "data.a.b.c.d" not in offered
+    [found] = Mapping({"prompt": "data.input.question"}).rows(record)
+    assert found.prompt == "Why?"
+    assert found.prompt_metadata == {
+        "data": {"input": {"lang": "en"}, "a": {"b": {"c": {"d": 1}}}},
+        "x": ["p", "q"],
+    }
+
+
+def test_long_names_inside_each_other_cost_little():
+    started = time.process_time()
+    keys = {str(number): number for number in range(200_000)}
+    assert len(columns_of([{"n" * 4_000_000: keys}])) == 1
+    assert len(columns_of([{"n": keys}] * 3)) == COLUMNS
+    assert time.process_time() - started < 5

@@ -53,6 +53,7 @@ def test_a_winner_and_a_loser_that_are_texts_are_completions() -> None:
     ("columns", "places"),
     [
         (("回答A", "回答B"), ("回答A", "回答B")),
+        (("回答二", "回答一"), ("回答一", "回答二")),
         (("模型B回答", "模型A回答"), ("模型A回答", "模型B回答")),
         (("Antwort 1", "Antwort 2"), ("Antwort 1", "Antwort 2")),
         (("answer_0", "answer_1"), ("answer_0", "answer_1")),

@@ -1,4 +1,4 @@
-"""Tables of surveys, whose headers have further rows, and workbooks of several sheets."""
+"""Tables of surveys, whose headers have further rows, and workbooks."""
 
 import csv
 import html
@@ -52,9 +52,3 @@ def test_rows_that_only_resemble_headers_are_records(name: str) -> None:
 def test_a_table_of_one_column_may_say_its_name() -> None:
     for content, name in ((b"prompt\nprompt\n", "a.csv"), (xlsx(cells([["prompt"], ["prompt"]])), "a.xlsx")):
         assert prompts(content, name) == ["prompt"]
-
-
-def test_sheets_with_the_same_columns_are_one_table() -> None:
-    cover, notes = [["Batch 3"]], [["prompt", "notes"], ["Cut", "x"]]
-    first, second = [HEADER, ["Sky?", "air"]], [HEADER, ["Sea?", "water"]]
-    assert prompts(xlsx(*map(cells, (cover, first, notes, second))), "a.xlsx") == ["Sky?", "Sea?"]

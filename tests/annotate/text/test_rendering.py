@@ -337,3 +337,14 @@ def test_a_draft_looks_the_same_and_takes_no_room_in_the_cache() -> None:
         draft = rendering.render_markdown(text, is_draft=True)
         assert rendering.CACHE.used == used
         assert draft == render_markdown(text)
+
+
+@pytest.mark.parametrize("sign", ["- {}", "> {}", "1. {}"])
+@pytest.mark.parametrize("levels", [3, 9, 10, 11, 20, 60])
+def test_nothing_that_is_nested_is_lost(sign: str, levels: int) -> None:
+    if sign == "> {}":
+        text = "\n\n".join(f"{'>' * level} deep{level}" for level in range(1, levels + 1))
+    else:
+        text = "\n".join(f"{' ' * 3 * level}{sign.format(f'deep{level}')}" for level in range(1, levels + 1))
+    shown = render_markdown(text)
+    assert all(re.search(rf"deep{level}\b", shown) for level in range(1, levels + 1))

@@ -90,6 +90,13 @@ def test_each_filter_narrows_the_list(project, owner, teammate, make_comparisons
         assert set(numbers(client.get(f"{URL}?{query}"))) == {one.pk for one in expected}, query
 
 
+def test_the_list_of_one_prompt_says_so_and_leads_back(owner, make_comparisons, client_for):
+    made, _other = make_comparisons(2)
+    page = client_for(owner).get(f"{URL}?prompt={made.prompt_id}").content.decode()
+    assert f"Only comparisons of prompt #{made.prompt_id} are shown." in page
+    assert f'<a class="button small" href="{URL}">Show all</a>' in page
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [

@@ -45,6 +45,20 @@ def test_a_missing_page_says_where_to_go(client_for: Any, teammate: Any, headers
     assert response.headers.get("HX-Retarget") == ("#notices" if headers else None)
 
 
+@pytest.mark.parametrize("kind", ["import", "rounds", "policies", "comparisons", "snapshots"])
+def test_a_page_that_is_missing_names_no_model(client_for: Any, owner: Any, kind: str) -> None:
+    response = client_for(owner).get(f"/p/reviews/{kind}/999/")
+    assert response.status_code == 404
+    assert "There is nothing at this address" in response.content.decode()
+
+
+@pytest.mark.parametrize("kind", ["imports", "rounds", "policies", "comparisons", "snapshots"])
+def test_what_the_api_misses_is_told_without_a_model(client_for: Any, owner: Any, kind: str) -> None:
+    response = client_for(owner).get(f"/api/v1/projects/reviews/{kind}/999/")
+    assert response.status_code == 404
+    assert response.json() == {"error": "Not found.", "field": None}
+
+
 def test_an_error_page_keeps_the_projects_navigation(client_for: Any, teammate: Any, outsider: Any) -> None:
     for address, status in (("/p/reviews/rounds/", 403), ("/p/reviews/history/99/", 404)):
         response = client_for(teammate).get(address)

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Claim, Judgment, Membership
 from annotate.people import reading
+from annotate.projects.lifecycle import archive
 from tests.annotate.desk import FRAGMENT, on_screen, url
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
@@ -33,6 +34,14 @@ def write(project: Any) -> Any:
 def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
     make_comparisons(6)
     return client_for(teammate)
+
+
+def test_no_guidelines_lead_to_judging_in_an_archived_project(desk: Client, write: Any, project: Any) -> None:
+    write("Prefer **truth**.")
+    archive(project)
+    html = desk.get(url("judge")).content.decode()
+    assert BEFORE not in html
+    assert "This project is archived" in html
 
 
 def test_guidelines_come_before_the_first_comparison(desk: Client, write: Any) -> None:

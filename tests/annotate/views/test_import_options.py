@@ -8,6 +8,7 @@ from django.core.files.storage import default_storage
 from annotate.imports import uploads
 from annotate.imports.files import reception
 from annotate.models import Import, Judgment, Prompt
+from tests.annotate.sources.test_lines import xlsx
 from tests.annotate.views.uploading import URL, jsonl
 
 pytestmark = pytest.mark.once
@@ -92,6 +93,43 @@ def test_another_encoding_starts_the_check_again(upload, check, client_for, owne
     assert not any(map(default_storage.exists, {*names, made.file.name, made.original.name} - {""}))
 
 
+def test_another_sheet_of_a_workbook_is_chosen(upload, check, client_for, owner):
+    rows = {"A1": "prompt", "A2": "one"}
+    page, made = upload(xlsx({"A1": "About this workbook"}, Two=rows, Three={**rows, "A3": "two"}), "a.xlsx")
+    assert "sheet “Two”, one of 3" in page.content.decode()
+    page, made = check(made, sheet="One")
+    assert made.errors == [[0, "The file holds no records."]]
+    page, made = check(made, sheet="Three")
+    assert (made.state, made.counts["found"]) == (Import.State.READY, {"prompts": 2})
+    assert "sheet “Three”, one of 3" in page.content.decode()
+    address = f"/api/v1/projects/reviews/imports/{made.pk}/options/"
+    ask = {"content_type": "application/json"}
+    answer = client_for(owner).patch(address, {"sheet": "Two"}, **ask).json()
+    assert (answer["options"]["sheet"], answer["counts"]["found"]) == ("Two", {"prompts": 1})
+    refused = client_for(owner).patch(address, {"sheet": "Four"}, **ask)
+    assert (refused.status_code, refused.json()["field"]) == (400, "sheet")
+
+
+def test_refused_rows_are_corrected_and_imported_from_their_file(upload, client_for, owner):
+    _page, made = upload(jsonl({"prompt": "a"}, {"prompt": "", "id": "7"}), "rows.jsonl")
+    hint = b"Correct the records in it, and import it as it is."
+    assert hint in client_for(owner).get(f"{URL}{made.pk}/").content
+    _page, table = upload(b"prompt,id\n,1\na,2\n", "rows.csv")  # whose header is not in the file
+    assert hint not in client_for(owner).get(f"{URL}{table.pk}/").content
+    file = b"".join(client_for(owner).get(f"{URL}{made.pk}/refused/").streaming_content)
+    _page, made = upload(file.replace(b'"prompt": ""', b'"prompt": "mended"'), "rows-refused.jsonl")
+    assert (made.state, made.counts["found"]) == (Import.State.READY, {"prompts": 1})
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    assert Prompt.objects.get().external_id == "7"
+
+
+def test_columns_that_are_mapped_are_shown_before_others(upload):
+    names = [f"c{number}" for number in range(20)] + ["frage", "antwort 1", "antwort 2"]
+    page, _made = upload(",".join(names).encode() + b"\n" + b",".join([b"two words"] * 23), "wide.csv")
+    assert page.context["raw"].columns[:3] == ["frage", "antwort 1", "antwort 2"]
+    assert "11 more columns are not shown." in page.content.decode()
+
+
 def test_a_check_by_earlier_options_writes_nothing_more(upload, monkeypatch):
     """A step of another window that read the file by the options of before."""
     _page, made = upload(jsonl(*TRL))
@@ -142,7 +180,7 @@ def test_another_encoding_takes_no_started_import_back(upload):
     before = seen.options["encoding"]
     assert uploads.start(Import.objects.get())
     files = set(default_storage.listdir("imports")[1])
-    assert not reception.change_encoding(seen, "cp1251")
+    assert not reception.read_otherwise(seen, encoding="cp1251")
     made = Import.objects.get()
     assert (made.state, made.options["encoding"]) == (Import.State.RUNNING, before)
     assert set(default_storage.listdir("imports")[1]) == files

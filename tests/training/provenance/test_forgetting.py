@@ -259,6 +259,12 @@ def test_nothing_of_a_person_is_left_and_others_keep_theirs(
         TrailEntry.objects.update(target="changed")
     page = client_for(owner).get(f"/p/reviews/snapshots/{snapshot.digest}/").content.decode()
     assert "held what was forgotten" in page
+    assert "What it held when it was frozen" in page
+    assert "What it holds" not in page
+    assert (
+        f"{snapshot.forgotten} removed since"
+        in client_for(owner).get("/p/reviews/snapshots/").content.decode()
+    )
 
     forget("--annotator", f"annotator-{teammate.pk}", project=None)  # everywhere, and the account too
     assert not User.objects.filter(username="toni").exists()
