@@ -79,7 +79,7 @@ def test_a_prompt_counts_once_all_its_comparisons_are_judged(
 def test_prompts_count_in_the_order_in_which_they_were_finished(
     gated: Any, project: Project, teammate: Any
 ) -> None:
-    """Evidence by betting depends on the order: that of the ids would count what was judged last as if it were first."""
+    """Evidence by betting depends on the order: by ids, what was judged last might count as the first."""
     round_ = gated({"a": 2, "b": 1, "c": 1})
     first, last, second, third = round_.gate.order_by("pk")
     for comparison, side in ((third, "first"), (first, "second"), (second, "tie"), (last, "second")):
