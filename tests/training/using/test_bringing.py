@@ -105,6 +105,9 @@ def header(shape: str) -> bytes:
     return struct.pack("<Q", len(head)) + head + bytes(4)
 
 
+QUERY = next(name for name in adapters.starter_shapes() if "q_proj" in name)
+HALF = f"{adapters.PREFIX}{QUERY.removesuffix('.weight')}.lora_A.weight"
+
 BAD = {
     "bzip2 in a zip": (packed(zipfile.ZIP_BZIP2), "not a zip or tar archive"),
     "damaged bytes": (torn(), "not a zip or tar archive"),
@@ -135,6 +138,18 @@ BAD = {
         adapters.zipped(adapters.files(r=4)), "In adapter_config.json, r is 4, and the matrices have the rank 2."
     ),
     "another kind": (adapters.zipped(adapters.files(peft_type="IA3")), "kind IA3; only LoRA"),
+    "layers without their second half": (
+        damaged(adapter_model__safetensors=adapters.tensors({HALF: [2, adapters.starter_shapes()[QUERY][1]]})),
+        "q_proj.lora_A.weight” has no lora_B beside it",
+    ),
+    "a rank with a point": (adapters.zipped(adapters.files(r=2.0)), "In adapter_config.json, r is not a rank"),
+    "whole layers beside it": (
+        adapters.zipped(adapters.files(modules_to_save=["lm_head"])),
+        "The adapter sets modules_to_save, which cannot be trained or computed here; merge the adapter",
+    ),
+    "a beginning in the base": (
+        adapters.zipped(adapters.files(init_lora_weights="pissa")), "begins with init_lora_weights"
+    ),
     "no rank": (adapters.zipped(adapters.files(r=0)), "In adapter_config.json, r is not a number above 0"),
     "another base": (
         adapters.zipped(adapters.files(base_model_name_or_path="Qwen/Qwen3-8B")),
