@@ -71,7 +71,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(MOST_CONFIG + 1)
-        data = json.loads(content) if len(content) <= MOST_CONFIG else None
+        data = json.loads(content.decode("utf-8-sig")) if len(content) <= MOST_CONFIG else None
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

@@ -69,6 +69,12 @@ def test_an_adapter_becomes_a_policy_to_start_from(
     assert TrailEntry.objects.filter(verb="brought_in", target="policy elsewhere-v1").count() == 1
 
 
+def test_an_adapter_may_be_deep_inside_its_archive(bring: Any, project: Any) -> None:
+    """As `tar czf mine.tgz /home/pia/out/checkpoint-200` packs it."""
+    bring(adapters.tarred(adapters.files("home/pia/out/checkpoint-200/")))
+    assert project.policies.filter(name="elsewhere-v1").exists()
+
+
 def damaged(**changes: bytes) -> bytes:
     return adapters.zipped(FILES | {name.replace("__", "."): content for name, content in changes.items()})
 
@@ -97,6 +103,17 @@ def long_winded() -> bytes:
         member = tarfile.TarInfo(CONFIG)
         member.pax_headers = {"comment": "x" * (2 << 20)}
         archive.addfile(member, io.BytesIO(b""))
+    return out.getvalue()
+
+
+def twice() -> bytes:
+    """Return a tar file that holds the weights twice."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in (*FILES.items(), (WEIGHTS, FILES[WEIGHTS])):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     return out.getvalue()
 
 
@@ -130,7 +147,11 @@ BAD = {
     "a link in a zip": (adapters.zipped(FILES, links=(WEIGHTS,)), "holds a link"),
     "a link in a tar": (adapters.tarred(FILES, links=(WEIGHTS,)), "holds a link"),
     "two adapters": (adapters.zipped(adapters.files("a/") | adapters.files("b/")), "more than one adapter"),
+    "a file twice": (twice(), "holds more than one adapter"),
     "no JSON": (damaged(adapter_config__json=b"{"), "The file adapter_config.json is not a small JSON object"),
+    "JSON in UTF-16": (
+        damaged(adapter_config__json=FILES[CONFIG].decode().encode("utf-16")), "is not a small JSON object"
+    ),
     "a long configuration": (
         damaged(adapter_config__json=b" " * (2 << 20)), "The file adapter_config.json is not a small JSON object"
     ),
