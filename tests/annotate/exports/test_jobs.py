@@ -58,6 +58,14 @@ def test_a_file_can_be_downloaded_until_it_expires(plain, researcher, client_for
     assert "has expired" in client.get(f"/p/reviews/export/jobs/{job.pk}/").content.decode()
 
 
+def test_a_file_that_finds_no_room_says_so(plain, researcher, client_for, settings):
+    job = prepare(client_for(researcher))
+    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "tests.storages.FullStorage"}}
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, job.error[:26]) == ("failed", "The server’s disk is full.")
+
+
 def test_a_cancelled_or_refused_job_leaves_no_file(plain, chat, researcher, client_for):
     client = client_for(researcher)
     cancelled, mixed = prepare(client, texts="text"), prepare(client)
