@@ -251,7 +251,7 @@ def test_settings_that_two_admins_save_at_once_are_all_kept(project, owner, sett
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_round_starts_from_the_base_model_that_is_committed_first(project, owner, settings, commits_first):
+def test_a_round_keeps_its_base_model_when_another_is_chosen(project, owner, settings, commits_first):
     """A policy that a round is about to start from is not deleted as one that was never used."""
     settings.BASE_MODELS = ["hub/*"]
     Prompt.objects.create(project=project, content="A film:", digest="1")

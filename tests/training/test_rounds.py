@@ -360,15 +360,14 @@ def test_rolling_back_and_forward_again(sampled: Round, ready_project: Project, 
     assert sampled.fresh.get().priority == state_machine.FRESH_PRIORITY
 
 
-def test_samples_of_what_a_policy_was_trained_from_keep_their_turn(
+def test_samples_of_a_policys_ancestors_keep_their_turn(
     make_round: Any, ready_project: Project, owner: Any, make_comparisons: Any
 ) -> None:
     """Rolled back to the second of three policies: the first is its parent, and the third is no longer in use."""
     rounds = []
     for comparison in make_comparisons(3):
-        Project.objects.update(
-            current_policy=ready_project.current_policy
-        )  # which the next round starts from
+        # The next round compares with it.
+        Project.objects.update(current_policy=ready_project.current_policy)
         rounds.append(make_round("promoted"))
         rounds[-1].fresh.set([comparison])
         rounds[-1].fresh.update(priority=state_machine.FRESH_PRIORITY)

@@ -15,11 +15,10 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.projects import base_models
 from primitives.text import printable
-from training.engine.adapters.settings import CONFIG_NAME as CONFIG
-from training.engine.adapters.settings import find_unhonoured
+from training.engine.adapters.settings import CONFIG_NAME, find_unhonoured
 from training.engine.config import MOST_RANK
 
-WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = CONFIG_NAME, "adapter_model.safetensors"
 MOST_CONFIG = 1 << 20  # bytes
 MOST_SIDES = 8  # of a tensor
 MOST_HEADER = 32 << 20  # bytes
