@@ -27,9 +27,8 @@ from training.engine.model.wrappers import text_prefix
 
 _PREFIX = "base_model.model."  # of every name in an adapter's file
 _LAYERS = (nn.Linear, nn.Embedding, Conv1D)
-_PATTERN_SECONDS = (
-    30  # of processor time, for what takes seconds at most: thousands of layers, and a pattern for each
-)
+# Of processor time, for what takes seconds at most: thousands of layers, and a pattern for each.
+_PATTERN_SECONDS = 30
 
 
 class AdapterFiles:
