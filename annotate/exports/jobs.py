@@ -30,6 +30,7 @@ from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
 from annotate.exports.prepared import drop_expired, send_file
 from annotate.exports.selection import Selection
+from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
 
@@ -103,9 +104,9 @@ def write(job_id: str, read: Read) -> None:
         pass
     except RefusalError as refused:
         _end(job, State.FAILED, error=refused.message)
-    except Exception:
+    except Exception as error:
         logger.exception("Export %s failed", job.pk)
-        _end(job, State.FAILED, error=_("Something went wrong on the server, and it was written to its log."))
+        _end(job, State.FAILED, error=explain_failure(error))
 
 
 def cancel(job: Export) -> bool:

@@ -12,7 +12,7 @@ from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
 from training.engine.__main__ import main
 from training.engine.adapters.loading import load_sampled
 from training.engine.config import TrainConfig
-from training.engine.errors import ConfigError, DataError, ModelError, StorageError
+from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError, StorageError
 from training.engine.rundir import RunDirectory, whole_directory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's, of the adapters that are made here
@@ -68,6 +68,26 @@ def test_an_adapter_of_tied_embeddings_is_refused(make_merge, capsys) -> None:
     run, out = make_merge(tied=True, target_modules=["embed_tokens", "q_proj"])
     assert main(["merge", str(run.root), str(out)]) == ModelError.exit_code
     assert "the vocabulary head shares their weights" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_bias_that_has_no_place_in_the_base_is_refused(make_merge, capsys) -> None:
+    run, out = make_merge(lora_bias=True)
+    assert main(["merge", str(run.root), str(out)]) == ModelError.exit_code
+    assert "has a bias for a layer that has none in the base model" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_merge_without_room_in_memory_says_what_must_fit(
+    make_merge, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    run, out = make_merge()
+    monkeypatch.setattr("training.engine.adapters.merging._merge_layer", no_room)
+    assert main(["merge", str(run.root), str(out)]) == MemoryShortError.exit_code
+    assert "the weights of the model must fit" in capsys.readouterr().err
     assert not out.exists()
 
 

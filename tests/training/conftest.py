@@ -155,7 +155,7 @@ def finished(make_round: Any, ready_project: Any) -> Any:
         "scale": drifted(budget=2.0, scale=0.64),
         "sample": {"events": ["Prompt 7 is left out: <refused>."]},
         "sample_previous": {"events": ["Prompt 7 is left out: <refused>."]},
-        "passed_over": {"too_long": 3, "refused": 1, "equal": 2},
+        "passed_over": {"too_long": 3, "refused": 1, "equal": 2, "unstorable": 1},
     }
     round_.save()
     prompt = ready_project.prompts.filter(held_out=True).first()

@@ -1,5 +1,6 @@
 """The engine's child processes: what they are given, and what is said when they end badly."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -117,3 +118,22 @@ def test_the_reason_is_the_childs_last_word_in_one_line(
     path = tmp_path / "train.log"
     path.write_text(log)
     assert child_process.explain_exit("train", code, path) == said.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "The disk is full, or runs/reviews-1 cannot be written; free some space and resume the round.",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "The disk is read-only, and runs/reviews-1 cannot be written; make it writable and resume the round.",
+        ),
+        (ValueError("odd"), "The worker could not go on: ValueError: odd"),
+    ],
+)
+def test_a_disk_that_the_worker_cannot_write_is_named(error: Exception, said: str) -> None:
+    """The error of a write to an open file names no file."""
+    assert child_process.explain_error(error, Path("runs/reviews-1")) == said

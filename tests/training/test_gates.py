@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from annotate.models import Policy, Priority, Project, Prompt, Snapshot
 from annotate.projects.prompts import hold_out_enough
+from annotate.queueing import queue
 from primitives.evidence import more_needed
 from tests import factories
 from tests.training.pages import FRAGMENT, text
@@ -72,6 +74,45 @@ def test_a_prompt_counts_once_all_its_comparisons_are_judged(
     assert len(gate.prompts) == 1
     factories.judge(project, teammate, "first")
     assert sorted(measure_gate(round_).prompts) in ([-1.0, 1.0], [1 / 3, 1.0])  # whichever came last
+
+
+def test_prompts_count_in_the_order_in_which_they_were_finished(
+    gated: Any, project: Project, teammate: Any
+) -> None:
+    """Evidence by betting depends on the order: by ids, what was judged last might count as the first."""
+    round_ = gated({"a": 2, "b": 1, "c": 1})
+    first, last, second, third = round_.gate.order_by("pk")
+    for comparison, side in ((third, "first"), (first, "second"), (second, "tie"), (last, "second")):
+        factories.say(teammate, comparison, side)
+    assert measure_gate(round_).prompts == (-1.0, 0.0, 1.0)
+
+
+def test_a_comparison_is_finished_by_its_last_annotator(
+    gated: Any, project: Project, teammate: Any, owner: Any
+) -> None:
+    round_ = gated({"a": 1, "b": 1})
+    round_.gate.update(needed=2)
+    first, second = round_.gate.order_by("pk")
+    said = [(owner, first, "second"), (owner, second, "first")]
+    said += [(teammate, second, "first"), (teammate, first, "second")]
+    for person, comparison, side in said:
+        factories.say(person, comparison, side)
+    assert measure_gate(round_).prompts == (-1.0, 1.0)
+
+
+def test_a_comparison_on_a_desk_is_still_to_come(gated: Any, project: Project, teammate: Any) -> None:
+    """A prompt that counted without it would count its lucky comparisons before the others."""
+    round_ = gated({"a": 2})
+    factories.judge(project, teammate, "second")
+    claim = queue.claim(project, teammate)
+    assert claim is not None
+    gate = measure_gate(round_)
+    assert (gate.prompts, gate.pending) == ((), 1)
+    round_.gate.filter(judged=0).update(withdrawn_at=timezone.now())  # the verdict on the desk still counts
+    assert measure_gate(round_).pending == 1
+    queue.release(claim)
+    gate = measure_gate(round_)
+    assert (gate.prompts, gate.pending) == ((1.0,), 0)
 
 
 def test_the_level_of_the_kth_gate_is_its_part_of_the_life(gated: Any, project: Project) -> None:

@@ -216,3 +216,47 @@ def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkey
     state_machine.cancel(state_machine.retrain(round_, round_.start_policy, owner), owner)
     state_machine.cancel(state_machine.write(round_.project, owner, 1), owner)
     assert looked_at == [False, False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_base_models_chosen_at_once_one_is_left(project, settings, commits_first):
+    """The second admin's choice replaces what the first one chose, not what both saw before."""
+    settings.BASE_MODELS = ["hub/*"]
+    (other, _) = commits_first(lambda: lifecycle.start_from(Project.objects.get(), "hub/first"))
+    lifecycle.start_from(project, "hub/second")
+    other.result(10)
+    assert [policy.base_model for policy in Policy.objects.all()] == ["hub/second"]
+    assert Project.objects.get().current_policy == Policy.objects.get()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_settings_that_two_admins_save_at_once_are_all_kept(project, owner, settings, commits_first):
+    settings.BASE_MODELS = ["hub/*"]
+
+    def save(column: str, value: Any, base_model: str) -> None:
+        mine = Project.objects.get()
+        setattr(mine, column, value)
+        lifecycle.change_settings(mine, owner, [column], changed=[column], base_model=base_model)
+
+    (other, _) = commits_first(lambda: save("name", "Films", "hub/first"))
+    save("lease_minutes", 7, "hub/second")
+    other.result(10)
+    saved = Project.objects.get()
+    assert (saved.name, saved.lease_minutes) == ("Films", 7)
+    assert saved.current_policy.base_model == "hub/second"
+    assert sorted(saved.trail.filter(verb="settings").values_list("target", flat=True)) == [
+        "lease_minutes",
+        "name",
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_keeps_its_base_model_when_another_is_chosen(project, owner, settings, commits_first):
+    """A policy that a round is about to start from is not deleted as one that was never used."""
+    settings.BASE_MODELS = ["hub/*"]
+    Prompt.objects.create(project=project, content="A film:", digest="1")
+    (other, _) = commits_first(lambda: state_machine.write(Project.objects.get(), owner, 1))
+    lifecycle.start_from(project, "hub/second")
+    other.result(10)
+    assert Round.objects.get().start_policy.base_model == "starter"
+    assert Project.objects.get().current_policy.base_model == "hub/second"

@@ -51,18 +51,26 @@ def test_fresh_comparisons_go_to_the_least_compared_prompts(claimed: Round, make
     assert [entry["n"] for entry in entries] == [4] + [2] * 13
 
 
-def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) -> None:
-    prompt = claimed.project.prompts.filter(held_out=False).first()
+def lines_of(round_: Round, *said: str) -> list[dict[str, Any]]:
+    """Return lines of samples.jsonl: completions of one prompt of a round."""
+    prompt = round_.project.prompts.filter(held_out=False).first()
     assert prompt is not None
+    told = {"token_ids": [5], "logprob": -1.0, "finish_reason": "stop", "seed": 0, "temperature": 1.0}
+    entry = f"fresh/1/{prompt.pk}"
+    return [{"id": entry, "index": index, "completion": text, **told} for index, text in enumerate(said)]
 
-    def line(index: int, completion: str) -> dict[str, Any]:
-        told = {"token_ids": [5], "logprob": -1.0, "finish_reason": "stop", "seed": index, "temperature": 1.0}
-        return {"id": f"fresh/1/{prompt.pk}", "index": index, "completion": completion, **told}
 
-    said = [" good", " good ", "  ", " fine", " bad"]
-    made = results.make_comparisons(
-        claimed, claimed.start_policy, [line(i, text) for i, text in enumerate(said)], []
-    )
+def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) -> None:
+    samples = lines_of(claimed, " good", " good ", "  ", " fine", " bad")
+    made = results.make_comparisons(claimed, claimed.start_policy, samples, [])
     assert [{one.first.text, one.second.text} for one in made.fresh] == [{" fine", " bad"}]
     assert dict(made.counts) == {"empty": 1, "equal": 1}
     assert made.completions[0].sampling == {"temperature": 1.0}
+
+
+def test_completions_that_no_database_holds_are_passed_over(claimed: Round) -> None:
+    samples = lines_of(claimed, " good", " f\0ine", " bad")
+    made = results.make_comparisons(claimed, claimed.start_policy, samples, [])
+    made.save(claimed)
+    assert [{one.first.text, one.second.text} for one in made.fresh] == [{" good", " bad"}]
+    assert dict(made.counts) == {"unstorable": 1}

@@ -360,6 +360,24 @@ def test_rolling_back_and_forward_again(sampled: Round, ready_project: Project, 
     assert sampled.fresh.get().priority == state_machine.FRESH_PRIORITY
 
 
+def test_samples_of_a_policys_ancestors_keep_their_turn(
+    make_round: Any, ready_project: Project, owner: Any, make_comparisons: Any
+) -> None:
+    """Rolled back to the second of three policies: the first is its parent, and the third is no longer in use."""
+    rounds = []
+    for comparison in make_comparisons(3):
+        # The next round compares with it.
+        Project.objects.update(current_policy=ready_project.current_policy)
+        rounds.append(make_round("promoted"))
+        rounds[-1].fresh.set([comparison])
+        rounds[-1].fresh.update(priority=state_machine.FRESH_PRIORITY)
+    first, second, third = rounds
+    Policy.objects.filter(pk=second.result_policy_id).update(parent=first.result_policy)
+    deciding.roll_back(ready_project, Policy.objects.get(pk=second.result_policy_id), owner)
+    kept = state_machine.FRESH_PRIORITY
+    assert [one.fresh.get().priority for one in (first, second, third)] == [kept, kept, 0]
+
+
 @pytest.mark.once
 def test_one_cannot_roll_back_to_a_policy_that_never_was_current(
     sampled: Round, ready_project: Project, owner: Any
@@ -422,3 +440,15 @@ def test_a_round_that_silences_one_worker_after_another_fails(make_round: Any) -
     round_.refresh_from_db()
     assert round_.state == "failed"
     assert "went silent 3 times in a row" in round_.reason
+
+
+def test_a_resumed_round_may_silence_as_many_workers_again(make_round: Any) -> None:
+    round_ = make_round("failed")
+    Round.objects.filter(pk=round_.pk).update(losses=sweeping.MAX_LOSSES)
+    round_.refresh_from_db()
+    state_machine.resume(round_)
+    assert state_machine.claim_round(round_.pk, "a worker") is not None
+    silence(round_)
+    sweeping.sweep_rounds()
+    round_.refresh_from_db()
+    assert (round_.state, round_.losses) == ("queued", 1)

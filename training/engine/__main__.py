@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_layout() + "\n\n" + _codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
     for name, text, command in (
         ("train", _TRAIN, _train),
         ("sample", _SAMPLE, _sample),
@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("run_dirs", metavar="RUN_DIR", type=Path, nargs="+")
         else:
             verb.add_argument("run_dir", metavar="RUN_DIR", type=Path)
-        verb.set_defaults(command=command, verb=name)
+        verb.set_defaults(command=command)
         if name == "score":
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
-    starter.set_defaults(command=_starter, verb="starter")
+    starter.set_defaults(command=_starter)
     return parser
 
 

@@ -105,6 +105,9 @@ _REMEDIES = {
     "score": "lower max_tokens, and start again.",
     "sample": "lower sampling.max_tokens or sampling.batch_size, and start again;"
     " a model that does not fit by itself has to be a smaller one.",
+    **dict.fromkeys(
+        ("merge", "unpack"), "the weights of the model must fit; start again on a machine with more memory."
+    ),
 }
 
 

@@ -82,33 +82,46 @@ def sample(run: RunDirectory) -> None:
             del policy
         del kept
         lines = [sample_line(one, config.sampling) for one in samples]
-        figures: dict[str, Any] = {}
-        if config.sampling.reference and samples:
-            run.progress("scoring", len(samples), len(samples))
-            for line, logprob in zip(lines, reference_logprobs(config, samples), strict=True):
-                line["reference_logprob"] = logprob
-            figures["kl"] = statistics.fmean(line["logprob"] - line["reference_logprob"] for line in lines)
+        figures = _add_reference(run, config, samples, lines)
         write_jsonl(run.samples, lines)
-        tokens = sum(len(one.generation.token_ids) for one in samples)
+        counts = _count(samples)
         summary = {
             "status": "sampled",
             "policy": str(adapter) if adapter else "base_model",
             "prompts": len(prompts),
             "too_long": too_long,
             "refused": refused.dropped.total(),
-            "completions": len(samples),
-            "tokens": tokens,
-            "ended": sum(one.generation.finish_reason == "stop" for one in samples),
-            "repeated": len(repeats(samples)),
+            **counts,
             "events": events,
             **figures,
-            "tokens_per_second": round(tokens / spent, 1),
+            "tokens_per_second": round(counts["tokens"] / spent, 1),
             "seconds": round(time.monotonic() - started, 3),
         }
         run.finish("sample", summary, inputs, [run.samples])
         run.progress("done", len(samples), len(samples))
     for event in events:
         print(event, file=sys.stderr)
+
+
+def _add_reference(
+    run: RunDirectory, config: TrainConfig, samples: Sequence[Sample], lines: Sequence[dict[str, Any]]
+) -> dict[str, float]:
+    """Add the reference's log-probability to each line, if one is named. Return the KL that they estimate."""
+    if not config.sampling.reference or not samples:
+        return {}
+    run.progress("scoring", len(samples), len(samples))
+    for line, logprob in zip(lines, reference_logprobs(config, samples), strict=True):
+        line["reference_logprob"] = logprob
+    return {"kl": statistics.fmean(line["logprob"] - line["reference_logprob"] for line in lines)}
+
+
+def _count(samples: Sequence[Sample]) -> dict[str, int]:
+    return {
+        "completions": len(samples),
+        "tokens": sum(len(one.generation.token_ids) for one in samples),
+        "ended": sum(one.generation.finish_reason == "stop" for one in samples),
+        "repeated": len(repeats(samples)),
+    }
 
 
 def choose_writer(run: RunDirectory, config: TrainConfig) -> Path | None:

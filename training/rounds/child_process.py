@@ -1,5 +1,6 @@
 """Child processes of the engine: start, environment, end, and the reason of an end."""
 
+import errno
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 from django.conf import settings as site
 
-from training.engine.errors import LockedError, StorageError
+from training.engine.errors import LockedError, StorageError, disk_full
 from training.engine.rundir import RunDirectory
 
 TORCHRUN_FAILED = 1
@@ -33,6 +34,7 @@ VERBS = {
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
+_NO_ROOM = "{folder} cannot be written; free some space and resume the round."
 
 # The environment that a child needs of this process. Everything else stays here: the database's address, the broker's,
 # the key of the site.
@@ -172,8 +174,19 @@ def explain_exit(verb: str, code: int, log: Path) -> str:
     last = (told or lines or [f"exit code {code}."])[-1]
     is_full = code == StorageError.exit_code or shutil.disk_usage(log.parent).free < NEARLY_FULL
     if is_full and not last.startswith("error: "):  # which went to a log on the same disk
-        last = f"the disk is full, or {log.parent} cannot be written; free some space and resume the round."
+        last = f"the disk is full, or {_NO_ROOM.format(folder=log.parent)}"
     return f"{what} failed: {last.removeprefix('error: ')}"
+
+
+def explain_error(error: Exception, folder: Path) -> str:
+    """Return why a worker could not go on in a folder: a disk without room or read-only, or what the error says."""
+    if disk_full(error):
+        return f"The disk is full, or {_NO_ROOM.format(folder=folder)}"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return (
+            f"The disk is read-only, and {folder} cannot be written; make it writable and resume the round."
+        )
+    return f"The worker could not go on: {type(error).__name__}: {error}"
 
 
 def _explain_signal(what: str, number: int) -> str:

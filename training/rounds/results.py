@@ -3,7 +3,7 @@
 A fresh comparison has two completions of the new policy (on-policy, so that the next round learns from what the
 policy writes now): all that it wrote for it, or two that were chosen among several candidates (`choosing/`). A gate
 comparison has one of the new policy and one of the policy before, on a held-out prompt. Completions that are empty or
-equal are passed over and counted.
+equal, or that no database holds, are passed over and counted.
 """
 
 import random
@@ -17,6 +17,7 @@ from django.db.models import Count
 from annotate.models import Comparison, Completion, Policy, Priority, Prompt
 from primitives.chunks import chunks
 from training.models import Round
+from training.rounds.choosing.candidates import unfitness
 from training.rounds.choosing.choice import Key, Shown
 from training.rounds.choosing.terms import AT_RANDOM, Terms
 from training.rounds.state_machine import FRESH_PRIORITY
@@ -190,10 +191,10 @@ def _by_entry(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
 def completions(
     prompt: int, policy: Policy, samples: Iterable[Sample], counts: Counter[str]
 ) -> Iterator[Completion]:
-    """Yield the samples of one prompt as unsaved rows. Empty ones are skipped and counted."""
+    """Yield the samples of one prompt as unsaved rows. Empty and unstorable ones are skipped and counted."""
     for sample in samples:
-        if not sample["completion"].strip():
-            counts["empty"] += 1
+        if why := unfitness(sample["completion"]):
+            counts[why] += 1
             continue
         yield Completion(
             prompt_id=prompt,

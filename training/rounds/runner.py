@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError
 
 from annotate.errors import RefusalError
 from annotate.pairs.snapshots import training_rows
-from training.engine.errors import EngineError, disk_full
+from training.engine.errors import EngineError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.rounds import child_process, state_machine, workers
@@ -83,10 +83,7 @@ def run(round_: Round) -> None:
         logger.exception("%s: the database cannot be reached.", round_)
     except Exception as error:
         logger.exception("%s failed in the worker.", round_)
-        known = disk_full(error)
-        state_machine.fail(
-            round_, str(known or f"The worker could not go on: {type(error).__name__}: {error}")
-        )
+        state_machine.fail(round_, child_process.explain_error(error, files.root))
     finally:
         courier.close()
 

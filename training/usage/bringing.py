@@ -200,8 +200,9 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
         if len(members) > MEMBERS:
             raise _too_many()
         links = {one.filename for one in members if (one.external_attr >> 16) & 0o170000 == 0o120000}
-        names = {one.filename: one for one in members if not one.is_dir()}
-        for wanted, name in _places(names, links).items():
+        files = [one for one in members if not one.is_dir()]
+        names = {one.filename: one for one in files}
+        for wanted, name in _places([one.filename for one in files], links).items():
             if names[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile  # the others unpack a whole block before it can be counted
             with archive.open(names[name]) as source:
@@ -210,12 +211,12 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
 
 def _unpack_tar(file: BinaryIO, folder: Path) -> None:
     """Read a tar archive twice: for its names, and for the two files. Both times no more than the limit."""
-    names, links = set(), set()
+    names, links = list[str](), set[str]()
     with _tar(file) as archive:
         for number, member in enumerate(archive):
             if number >= MEMBERS:
                 raise _too_many()
-            names.add(member.name)
+            names.append(member.name)
             if not (member.isreg() or member.isdir()):
                 links.add(member.name)
     places = {name: wanted for wanted, name in _places(names, links).items()}
@@ -263,14 +264,14 @@ class _Limited:
         self.read: Callable[[int], bytes] = file.read
 
 
-def _places(names: Any, links: set[str]) -> dict[str, str]:
+def _places(names: list[str], links: set[str]) -> dict[str, str]:
     """Return where an archive keeps each of the two files. Raises RefusalError, saying what is wrong with it."""
     found: dict[str, str] = {}
     for name in names:
         path = PurePosixPath(name)
         if path.name not in WANTED:
             continue
-        if path.is_absolute() or ".." in path.parts or "\\" in name or len(path.parts) > 3:
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
             raise RefusalError(_("The archive holds a path that leads elsewhere."), "file")
         if name in links:
             raise RefusalError(_("The archive holds a link in the place of a file."), "file")

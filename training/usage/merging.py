@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import MissingError, RefusalError
 from annotate.exports.prepared import drop_expired, send_file
+from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
@@ -140,10 +141,9 @@ def run(merge_id: str, worker: str) -> None:
     except RefusalError as refused:
         reason = tell_reason(logger, f"Merge {merge.pk}", str(refused), merge.policy.base_model)
         _end(merge, State.FAILED, error=reason)
-    except Exception:
+    except Exception as error:
         logger.exception("Merge %s failed", merge.pk)
-        sentence = _("Something went wrong on the server, and it was written to its log.")
-        _end(merge, State.FAILED, error=sentence)
+        _end(merge, State.FAILED, error=explain_failure(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

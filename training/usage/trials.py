@@ -21,6 +21,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Policy, Project, User
 from annotate.text.chats import Content
 from primitives.text import make_storable
@@ -185,9 +186,9 @@ def _write(one: Answer) -> None:
         _fail(one, _explain(one, refused), text="", words_at=None)
     except RefusalError as refused:
         _fail(one, _explain(one, refused))
-    except Exception:  # of the storage too, which may still take a sentence
+    except Exception as error:  # of the storage too, which may still take a sentence
         logger.exception("Answer %s failed", one.pk)
-        _fail(one, _("Something went wrong on the server, and it was written to its log."))
+        _fail(one, explain_failure(error))
 
 
 def _explain(one: Answer, refused: RefusalError) -> str:

@@ -4,6 +4,7 @@ The engine checks the rest when it loads them, in a process of its own.
 """
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.projects import base_models
 from primitives.text import printable
+from training.engine.adapters.settings import CONFIG_NAME, find_unhonoured
 from training.engine.config import MOST_RANK
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = CONFIG_NAME, "adapter_model.safetensors"
 MOST_CONFIG = 1 << 20  # bytes
 MOST_SIDES = 8  # of a tensor
 MOST_HEADER = 32 << 20  # bytes
@@ -40,8 +42,10 @@ def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
             raise RefusalError(
                 _("In adapter_config.json, %(name)s is not a number above 0.") % {"name": name}, "file"
             )
-    if settings["r"] != int(settings["r"]) or settings["r"] > MOST_RANK:
+    if not isinstance(settings["r"], int) or settings["r"] > MOST_RANK:
         raise RefusalError(_("In adapter_config.json, r is not a rank."), "file")
+    if problem := find_unhonoured(settings):
+        raise RefusalError(_("The adapter %(problem)s.") % {"problem": printable(problem, 300)}, "file")
     named = settings.get("base_model_name_or_path")
     if not is_same_base and not _is_same(named, base_model):
         sentence = _(
@@ -58,6 +62,7 @@ def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
         raise RefusalError(sentence % {"name": printable(foreign, 120)}, "file")
     _check_ranks(lora, settings)
     _check_shapes(lora, base_model)
+    _check_halves(lora)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(MOST_CONFIG + 1)
-        data = json.loads(content) if len(content) <= MOST_CONFIG else None
+        data = json.loads(content.decode("utf-8-sig")) if len(content) <= MOST_CONFIG else None
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
@@ -136,6 +141,16 @@ def _is_same(named: object, base_model: str) -> bool:
 
 def _last(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2].casefold()
+
+
+def _check_halves(lora: Shapes) -> None:
+    """Check that each layer has both of its matrices."""
+    for name in lora:
+        for one, other in (("A", "B"), ("B", "A")):
+            beside = re.sub(rf"\.lora_(embedding_)?{one}\b", rf".lora_\1{other}", name)
+            if beside not in lora and not name.endswith(".bias"):
+                sentence = _("“%(name)s” has no lora_%(other)s beside it.")
+                raise RefusalError(sentence % {"name": printable(name, 120), "other": other}, "file")
 
 
 def _check_ranks(lora: Shapes, settings: Mapping[str, Any]) -> None:

@@ -15,15 +15,20 @@ class StorageError(RefusalError):
 
 def storage_error(error: BaseException) -> StorageError:
     if is_disk_full(error):
-        return StorageError(
-            _(
-                "The server’s disk is full. Nothing was lost. Ask who runs this site to make room, then try again."
-            )
-        )
+        return StorageError(explain_failure(error))
     return StorageError(
         _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again.")
         % {"reason": getattr(error, "strerror", None) or type(error).__name__}
     )
+
+
+def explain_failure(error: BaseException) -> str:
+    """Return why work that a server does by itself failed: for want of room, or for something that its log tells."""
+    if is_disk_full(error):
+        return _(
+            "The server’s disk is full. Nothing was lost. Ask who runs this site to make room, then try again."
+        )
+    return _("Something went wrong on the server, and it was written to its log.")
 
 
 def is_disk_full(error: BaseException) -> bool:

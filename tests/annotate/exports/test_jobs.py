@@ -83,6 +83,14 @@ def test_a_file_without_a_row_is_deleted_once_it_is_old(project, settings):
     assert not path.exists()
 
 
+def test_a_file_that_finds_no_room_says_so(plain, researcher, client_for, settings):
+    job = prepare(client_for(researcher))
+    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "tests.storages.FullStorage"}}
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, job.error[:26]) == ("failed", "The server’s disk is full.")
+
+
 def test_a_cancelled_or_refused_job_leaves_no_file(plain, chat, researcher, client_for):
     client = client_for(researcher)
     cancelled, mixed = prepare(client, texts="text"), prepare(client)

@@ -202,6 +202,14 @@ def test_an_index_may_be_larger_than_a_configuration(folder: Path) -> None:
     assert base_models.files_problem(str(folder)).endswith(says)
 
 
+def test_an_index_that_is_too_large_is_not_read(folder: Path) -> None:
+    shard(folder, "a", "b")
+    with (folder / "model.safetensors.index.json").open("a") as index:
+        index.truncate((64 << 20) + 1)
+    says = "model.safetensors.index.json has 67,108,865 bytes, and no more than 67,108,864 are read."
+    assert base_models.files_problem(str(folder)).endswith(says)
+
+
 def test_blanks_at_the_end_of_a_tokenizer_are_no_damage(folder: Path) -> None:
     with (folder / "tokenizer.json").open("a") as file:
         file.write("\r\n" * 100)

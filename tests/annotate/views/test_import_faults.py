@@ -5,7 +5,6 @@ import math
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
@@ -17,18 +16,9 @@ from annotate.imports import records, uploads, writing
 from annotate.imports.files import reception
 from annotate.models import Import, Prompt
 from tests.annotate.views.uploading import URL, jsonl, pair
+from tests.storages import FullStorage
 
 pytestmark = pytest.mark.once
-
-
-class FullStorage(FileSystemStorage):
-    """A disk with room for ten bytes more."""
-
-    def _save(self, name, content):
-        path = Path(self.path(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.read(10))
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class BrokenStorage(FileSystemStorage):

@@ -12,8 +12,10 @@ import torch
 from tests.engine.conftest import make_model, make_pairs, make_task, take_step, tiny_llama
 from tests.engine.oracle import assert_close, check_run, encode, fresh, logp, make_run, save_model
 from tests.variants import slow_but
+from training.engine.adapters import foreign
 from training.engine.adapters.foreign import AdapterFiles
 from training.engine.adapters.loading import load_policy, load_sampled, load_scored, save_adapter, wrap
+from training.engine.adapters.settings import USUAL, find_unhonoured
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
 from training.engine.model.base import model_files
@@ -47,6 +49,11 @@ def save_foreign(model: Path, folder: Path, *, rows: bool = False, grown: int = 
             base.get_input_embeddings().weight[3:] += 0.05 * torch.randn(317, 32)
     policy.save_pretrained(folder, save_embedding_layers=bool(rows or grown))
     return folder
+
+
+def change_settings(adapter: Path, **changes: Any) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 HONOURED: dict[str, dict[str, Any]] = {
@@ -133,10 +140,16 @@ def test_tokens_of_tied_embeddings_are_refused_by_name(models: dict[str, Path], 
 
 def test_an_option_of_a_later_peft_is_refused_by_name(models: dict[str, Path], tmp_path: Path) -> None:
     start = save_foreign(models["untied"], tmp_path / "start")
-    described = start / "adapter_config.json"
-    described.write_text(json.dumps(json.loads(described.read_text()) | {"use_novelty": True}))
+    change_settings(start, use_novelty=True)
     with pytest.raises(ModelError, match="sets use_novelty, which"):
         load_policy(make_run(tmp_path / "run", models["untied"], start_adapter=str(start)).read_config())
+
+
+def test_the_usual_values_of_other_options_are_those_of_peft() -> None:
+    """A value that PEFT writes by itself asks for nothing."""
+    written = json.loads(json.dumps(peft.LoraConfig(target_modules=["q_proj"]).to_dict(), default=list))
+    assert find_unhonoured(written) == ""
+    assert {name: value for name, value in written.items() if name in USUAL} == USUAL
 
 
 @pytest.mark.parametrize("change", ["missing", "left over"])
@@ -293,7 +306,28 @@ def test_settings_of_a_wrong_type_are_named(tmp_path: Path, name: str, value: An
 @pytest.mark.parametrize("name", ["bias", "runtime_config", "modules_to_save"])
 def test_settings_that_are_null_are_unset(models: dict[str, Path], tmp_path: Path, name: str) -> None:
     folder = save_foreign(models["untied"], tmp_path / "adapter")
-    file = folder / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {name: None}))
+    change_settings(folder, **{name: None})
     config = {"base_model": str(models["untied"]), "start_adapter": str(folder), "lora": {"r": 2, "alpha": 8}}
     assert load_policy(TrainConfig.from_dict(config)).model
+
+
+ENDLESS = r"(\w+\.?)+!"
+ENDLESS_PATTERNS: dict[str, dict[str, Any]] = {
+    "rank_pattern": {"rank_pattern": {ENDLESS: 4}},
+    "alpha_pattern": {"alpha_pattern": {ENDLESS: 4}},
+    "target_modules": {"target_modules": ENDLESS},
+    "exclude_modules": {"exclude_modules": ENDLESS},
+    "layers_pattern": {"layers_pattern": ENDLESS, "layers_to_transform": [0]},
+}
+
+
+@pytest.mark.parametrize("option", ENDLESS_PATTERNS)
+@pytest.mark.timeout(60)
+def test_a_pattern_that_never_ends_is_ended(
+    option: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "_PATTERN_SECONDS", 0.2)
+    adapter = save_foreign(models["untied"], tmp_path / "adapter")
+    change_settings(adapter, **ENDLESS_PATTERNS[option])
+    with pytest.raises(ModelError, match=r"matching its patterns takes longer than 0\.2 s"):
+        load_policy(TrainConfig(base_model=str(models["untied"]), start_adapter=str(adapter)))

@@ -47,12 +47,13 @@ def some_groups(count: int, seed: int = 1) -> list[Group]:
 # --- Candidates --------------------------------------------------------------------------------------------------
 
 
-def test_equal_empty_and_cut_candidates_are_counted_out() -> None:
+def test_candidates_that_cannot_be_shown_are_counted_out() -> None:
     passed: Counter[str] = Counter()
     texts = [("A film.", False), (" A film.", False), ("", False), ("Another one.", False), ("It goes", True)]
+    texts += [("No database\0holds it.", False)]
     found = sift([Candidate(i, text, 0.0, is_cut) for i, (text, is_cut) in enumerate(texts)], passed)
     assert [one.index for one in found] == [0, 3]
-    assert passed == {"equal": 1, "empty": 1, "cut": 1}
+    assert passed == {"equal": 1, "empty": 1, "cut": 1, "unstorable": 1}
 
 
 def test_cut_candidates_stay_where_too_few_are_whole() -> None:

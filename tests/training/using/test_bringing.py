@@ -69,6 +69,12 @@ def test_an_adapter_becomes_a_policy_to_start_from(
     assert TrailEntry.objects.filter(verb="brought_in", target="policy elsewhere-v1").count() == 1
 
 
+def test_an_adapter_may_be_deep_inside_its_archive(bring: Any, project: Any) -> None:
+    """As `tar czf mine.tgz /home/pia/out/checkpoint-200` packs it."""
+    bring(adapters.tarred(adapters.files("home/pia/out/checkpoint-200/")))
+    assert project.policies.filter(name="elsewhere-v1").exists()
+
+
 def damaged(**changes: bytes) -> bytes:
     return adapters.zipped(FILES | {name.replace("__", "."): content for name, content in changes.items()})
 
@@ -100,10 +106,24 @@ def long_winded() -> bytes:
     return out.getvalue()
 
 
+def twice() -> bytes:
+    """Return a tar file that holds the weights twice."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in (*FILES.items(), (WEIGHTS, FILES[WEIGHTS])):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
 def header(shape: str) -> bytes:
     head = f'{{"x": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 4]}}}}'.encode()
     return struct.pack("<Q", len(head)) + head + bytes(4)
 
+
+QUERY = next(name for name in adapters.starter_shapes() if "q_proj" in name)
+HALF = f"{adapters.PREFIX}{QUERY.removesuffix('.weight')}.lora_A.weight"
 
 BAD = {
     "bzip2 in a zip": (packed(zipfile.ZIP_BZIP2), "not a zip or tar archive"),
@@ -127,7 +147,11 @@ BAD = {
     "a link in a zip": (adapters.zipped(FILES, links=(WEIGHTS,)), "holds a link"),
     "a link in a tar": (adapters.tarred(FILES, links=(WEIGHTS,)), "holds a link"),
     "two adapters": (adapters.zipped(adapters.files("a/") | adapters.files("b/")), "more than one adapter"),
+    "a file twice": (twice(), "holds more than one adapter"),
     "no JSON": (damaged(adapter_config__json=b"{"), "The file adapter_config.json is not a small JSON object"),
+    "JSON in UTF-16": (
+        damaged(adapter_config__json=FILES[CONFIG].decode().encode("utf-16")), "is not a small JSON object"
+    ),
     "a long configuration": (
         damaged(adapter_config__json=b" " * (2 << 20)), "The file adapter_config.json is not a small JSON object"
     ),
@@ -135,6 +159,18 @@ BAD = {
         adapters.zipped(adapters.files(r=4)), "In adapter_config.json, r is 4, and the matrices have the rank 2."
     ),
     "another kind": (adapters.zipped(adapters.files(peft_type="IA3")), "kind IA3; only LoRA"),
+    "layers without their second half": (
+        damaged(adapter_model__safetensors=adapters.tensors({HALF: [2, adapters.starter_shapes()[QUERY][1]]})),
+        "q_proj.lora_A.weight” has no lora_B beside it",
+    ),
+    "a rank with a point": (adapters.zipped(adapters.files(r=2.0)), "In adapter_config.json, r is not a rank"),
+    "whole layers beside it": (
+        adapters.zipped(adapters.files(modules_to_save=["lm_head"])),
+        "The adapter sets modules_to_save, which cannot be trained or computed here; merge the adapter",
+    ),
+    "a beginning in the base": (
+        adapters.zipped(adapters.files(init_lora_weights="pissa")), "begins with init_lora_weights"
+    ),
     "no rank": (adapters.zipped(adapters.files(r=0)), "In adapter_config.json, r is not a number above 0"),
     "another base": (
         adapters.zipped(adapters.files(base_model_name_or_path="Qwen/Qwen3-8B")),

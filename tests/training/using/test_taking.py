@@ -150,6 +150,20 @@ def test_a_worker_merges_and_answers_by_the_engine(
     assert made.url == reverse("trial", args=["reviews", trial.pk])
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("sent")
+def test_merged_weights_that_find_no_room_say_so(
+    policy: Any, owner: Any, settings: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "tests.storages.FullStorage"}}
+    merge = merging.request(policy, owner)
+    merging.run(str(merge.pk), "worker")
+    merge.refresh_from_db()
+    assert (merge.state, merge.error[:26]) == ("failed", "The server’s disk is full.")
+    assert not list((site.VAR / "merging").iterdir())
+
+
 def test_a_push_sends_the_folder_and_keeps_no_token(
     policy: Any, owner: Any, client_for: Any, monkeypatch: Any
 ) -> None:

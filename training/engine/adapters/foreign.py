@@ -5,6 +5,7 @@ the model, is refused in a sentence. PEFT passes over both without a word, or wi
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,40 +13,22 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from training.engine.adapters.settings import read_settings
+from training.engine.adapters.settings import CONFIG_NAME, HONOURED, find_unhonoured, read_settings
 from training.engine.errors import ModelError, sentence
+from training.engine.machine.limits import within
 from training.engine.model.files import find_adapter
 from training.engine.model.wrappers import text_prefix
 
 _PREFIX = "base_model.model."  # of every name in an adapter's file
-# What the engine computes as PEFT does, and what does not change what an adapter computes.
-_HONOURED = frozenset(
-    {
-        *(
-            "r",
-            "lora_alpha",
-            "use_rslora",
-            "rank_pattern",
-            "alpha_pattern",
-            "use_dora",
-            "lora_bias",
-            "lora_dropout",
-        ),
-        *("target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "layers_pattern"),
-        *("fan_in_fan_out", "trainable_token_indices"),
-        *("peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision"),
-        *("inference_mode", "megatron_core", "runtime_config", "eva_config"),
-    }
-)
-# Ways to begin that leave the base model as it is. The others take what the adapter begins with out of its weights.
-_BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
 _LAYERS = (nn.Linear, nn.Embedding, Conv1D)
-_MERGE = "merge the adapter into its base model and start from that"
+# Of processor time, for what takes seconds at most: thousands of layers, and a pattern for each.
+_PATTERN_SECONDS = 30
 
 
 class AdapterFiles:
@@ -58,9 +41,10 @@ class AdapterFiles:
         kind = self._settings.get("peft_type")
         if kind != "LORA":
             raise ModelError(f"Adapter {path} is {str(kind)[:100]}, but only LoRA adapters are trained.")
-        self._check_settings()
+        if problem := find_unhonoured(self._settings):
+            raise ModelError(f"Adapter {path} {problem}.")
         # What is unset by another word than PEFT's own, PEFT stumbles over.
-        self._settings = {name: value for name, value in self._settings.items() if value or name in _HONOURED}
+        self._settings = {name: value for name, value in self._settings.items() if value or name in HONOURED}
         self._settings.pop("runtime_config", None)  # of one process
 
     def config(self) -> Any:
@@ -86,6 +70,7 @@ class AdapterFiles:
         An adapter that was trained on the text model alone names the layers of that. Raises ModelError.
         """
         config, weights = self.config(), self.weights()
+        self._check_patterns(config, base)
         prefix = text_prefix(base)
         if not prefix:
             return config, weights
@@ -96,6 +81,24 @@ class AdapterFiles:
             adapted = {name.removeprefix(_PREFIX).partition(".lora_")[0] for name in fitted}
             config.target_modules = {name for name in adapted if _is_layer(modules.get(name))}
         return config, fitted
+
+    def _check_patterns(self, config: Any, base: Any) -> None:
+        """Match the adapter's patterns as PEFT will, which has no limit of its own. Raises ModelError."""
+        problem = f"Adapter {self.path} cannot be loaded: matching its patterns takes longer than"
+        whole = [one for one in (config.target_modules, config.exclude_modules) if isinstance(one, str)]
+        places = config.layers_pattern or []
+        places = [places] if isinstance(places, str) else places
+        names = [name for name, _module in base.named_modules()]
+        if config.target_parameters:
+            names += [name for name, _weight in base.named_parameters()]
+        with within(_PATTERN_SECONDS, ModelError(f"{problem} {_PATTERN_SECONDS} s.")):
+            for name in names:
+                for pattern in whole:
+                    re.fullmatch(pattern, name)
+                for pattern in places:
+                    re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", name)
+                get_pattern_key(config.rank_pattern, name)
+                get_pattern_key(config.alpha_pattern, name)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
@@ -113,21 +116,6 @@ class AdapterFiles:
         if not file.is_file():
             raise ModelError(f"Adapter {self.path} has no {name}.")
         return file
-
-    def _check_settings(self) -> None:
-        """Refuse what is set and not honoured. Raises ModelError naming it."""
-        usual = peft.LoraConfig().to_dict()
-        for name, value in sorted(self._settings.items()):
-            if name not in _HONOURED and name != "init_lora_weights" and value and value != usual.get(name):
-                raise ModelError(
-                    f"Adapter {self.path} sets {name}, which cannot be trained or computed here; {_MERGE}."
-                )
-        begun = self._settings.get("init_lora_weights", True)
-        if begun not in _BEGINNINGS:
-            raise ModelError(
-                f"Adapter {self.path} begins with init_lora_weights {begun!r}, which changes the base model's weights;"
-                " convert it to a plain LoRA adapter."
-            )
 
 
 def is_whole(name: str) -> bool:

@@ -128,9 +128,15 @@ def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, in
 def _merge_layer(layer: Any) -> None:
     """Add the adapter to the weights of one layer in float32, and round the sum once. Raises ModelError."""
     inner = layer.get_base_layer()
+    has_bias = any(layer.lora_bias.values())
+    if has_bias and getattr(inner, "bias", None) is None:
+        raise ModelError(
+            "The adapter has a bias for a layer that has none in the base model, so it cannot be merged. Use it beside"
+            " the base model."
+        )
     weights: list[nn.Parameter] = [
         layer.get_param() if isinstance(layer, ParamWrapper) else inner.weight,
-        *([inner.bias] if getattr(inner, "bias", None) is not None and any(layer.lora_bias.values()) else []),
+        *([inner.bias] if has_bias else []),
     ]
     kept = [weight.dtype for weight in weights]
     for weight in weights:

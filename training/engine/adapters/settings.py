@@ -1,20 +1,42 @@
-"""The settings in an adapter's `adapter_config.json`, and the kinds of values that PEFT takes for them.
+"""The settings in an adapter's `adapter_config.json`: the kinds of values that PEFT takes, and what is honoured here.
 
-PEFT copies whatever the file holds into its configuration, and stumbles over it later.
+PEFT copies whatever the file holds into its configuration, and stumbles over it later. A web server asks here too, so
+nothing of PEFT is imported.
 """
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from peft.utils import CONFIG_NAME
 
 from training.engine.config.checks import shortened
 from training.engine.errors import ModelError
 from training.engine.rundir import read_object
 
+CONFIG_NAME = "adapter_config.json"
+# What the engine computes as PEFT does, and what does not change what an adapter computes.
+HONOURED = frozenset(
+    {
+        *(
+            "r",
+            "lora_alpha",
+            "use_rslora",
+            "rank_pattern",
+            "alpha_pattern",
+            "use_dora",
+            "lora_bias",
+            "lora_dropout",
+        ),
+        *("target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "layers_pattern"),
+        *("fan_in_fan_out", "trainable_token_indices"),
+        *("peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision"),
+        *("inference_mode", "megatron_core", "runtime_config", "eva_config"),
+    }
+)
+USUAL = {"bias": "none", "qalora_group_size": 16}  # of the others, where PEFT's own value is not empty
+# Ways to begin that leave the base model as it is. The others take what the adapter begins with out of its weights.
+_BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
 _LARGEST_RANK = 1 << 16  # more than a layer has rows or columns
 
 
@@ -37,6 +59,23 @@ def read_settings(adapter: str | Path, file: Path) -> dict[str, Any]:
                 f" {shortened(settings[name])}."
             )
     return settings
+
+
+def find_unhonoured(settings: Mapping[str, Any]) -> str:
+    """Return what an adapter's settings ask for that cannot be computed here, to follow its name; "" if nothing."""
+    for name, value in sorted(settings.items()):
+        if name not in HONOURED and name != "init_lora_weights" and value and value != USUAL.get(name):
+            return (
+                f"sets {name}, which cannot be trained or computed here; merge the adapter into its base model and"
+                " start from that"
+            )
+    begun = settings.get("init_lora_weights", True)
+    if begun not in _BEGINNINGS:
+        return (
+            f"begins with init_lora_weights {shortened(begun)}, which changes the base model's weights; convert it to a"
+            " plain LoRA adapter"
+        )
+    return ""
 
 
 def _is_rank(value: Any) -> bool:

@@ -44,10 +44,8 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
         run.progress("loading")
         trained = find_trained(run)
         prompts = choose_prompts(run, config, prompts_file)
-        inputs = {f"trained/{name}": digest(trained / name) for name in (SETTINGS, WEIGHTS)}
-        inputs |= model_files(config)
-        if folder := find_probe(run, config):
-            inputs |= run.hashes([folder])
+        folder = find_probe(run, config)
+        inputs = _hash_inputs(run, config, trained, folder)
         asked = _fingerprint(config, inputs, prompts)
         done = run.read_done().get("scale", {})
         if done.get("fingerprint") == asked and done.get("outputs") == run.hashes([run.adapter]):
@@ -66,10 +64,7 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
         if kept < 1 and heldout and config.loss not in OF_RATINGS:
             found["heldout"] = meter.held_out(kept, heldout)
         run.progress("saving")
-        if trained == run.adapter and kept < 1:
-            weights.write(trained, run.unscaled, 1.0)
-        if trained == run.unscaled or kept < 1:
-            weights.write(run.unscaled, run.adapter, kept)
+        _write_scaled(run, weights, trained, kept)
         events, written = meter.events, meter.written
         found |= {
             "completions": sum(one.n or 0 for one, _ in meter.prompts),
@@ -95,6 +90,20 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
         run.progress("done")
     for event in events:
         print(event, file=sys.stderr)
+
+
+def _hash_inputs(run: RunDirectory, config: TrainConfig, trained: Path, probe: Path | None) -> dict[str, str]:
+    """Return the hashes of all files that a measurement depends on."""
+    inputs = {f"trained/{name}": digest(trained / name) for name in (SETTINGS, WEIGHTS)}
+    return inputs | model_files(config) | (run.hashes([probe]) if probe else {})
+
+
+def _write_scaled(run: RunDirectory, weights: ScaledWeights, trained: Path, kept: float) -> None:
+    """Write adapter/ at the scale that is kept, and beside it the trained one, unless adapter/ is that already."""
+    if trained == run.adapter and kept < 1:
+        weights.write(trained, run.unscaled, 1.0)
+    if trained == run.unscaled or kept < 1:
+        weights.write(run.unscaled, run.adapter, kept)
 
 
 def find_trained(run: RunDirectory) -> Path:

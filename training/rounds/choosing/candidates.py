@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
+from primitives.text import is_storable
+
 # Of the lengths of two completions, and a difference that is small anyway, in characters.
 MOST_RATIO, SMALL = 2.0, 80
 
@@ -55,16 +57,24 @@ def _is_even(pair: Pair) -> bool:
     return longer <= MOST_RATIO * shorter or longer - shorter <= SMALL
 
 
+def unfitness(text: str) -> str:
+    """Return why a completion can be in no comparison, as it is counted: `empty`, `unstorable`, or ""."""
+    if not text.strip():
+        return "empty"
+    # A model may write a NUL, which PostgreSQL does not hold. Without it, the text would not be that of its token ids.
+    return "" if is_storable(text) else "unstorable"
+
+
 def sift(candidates: Sequence[Candidate], passed_over: Counter[str]) -> list[Candidate]:
-    """Return the candidates without empty, equal and cut ones, and count those in `passed_over`.
+    """Return the candidates without empty, unstorable, equal and cut ones, and count those in `passed_over`.
 
     Of equal texts the first stays. Cut ones stay where fewer than two others are left.
     """
     distinct: dict[str, Candidate] = {}
     for candidate in candidates:
         text = candidate.text.strip()
-        if not text or text in distinct:
-            passed_over["equal" if text else "empty"] += 1
+        if why := unfitness(text) or ("equal" if text in distinct else ""):
+            passed_over[why] += 1
         else:
             distinct[text] = candidate
     found = list(distinct.values())
