@@ -14,14 +14,17 @@ from django.utils import timezone
 
 from annotate.forms.projects import ProjectForm
 from annotate.judgments import judging
-from annotate.models import Comparison, Policy, Project, Prompt
+from annotate.models import Comparison, Policy, Project, Prompt, Snapshot
+from annotate.pairs import snapshots
 from annotate.projects import lifecycle
 from annotate.queueing import queue
-from tests.factories import TIE
+from tests.factories import TIE, say
 from tests.training.pages import as_sent
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
+from training.provenance import forgetting
+from training.provenance.consequences import person_targets
 from training.rounds import child_process, deciding, results, runner, state_machine, sweeping
 from training.rounds.state_machine import State
 
@@ -216,3 +219,26 @@ def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkey
     state_machine.cancel(state_machine.retrain(round_, round_.start_policy, owner), owner)
     state_machine.cancel(state_machine.write(round_.project, owner, 1), owner)
     assert looked_at == [False, False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_snapshot_holds_nothing_of_a_person_who_is_forgotten_meanwhile(
+    project, make_member, make_comparisons, monkeypatch
+):
+    first, second = make_comparisons(2)
+    leaving, staying = make_member("anna", "annotator"), make_member("bela", "annotator")
+    say(leaving, first, "first")
+    kept = say(staying, second, "first")
+    look = snapshots.aggregate
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        found = look(*args, **options)
+        monkeypatch.setattr(snapshots, "aggregate", look)
+        forgetting.forget(person_targets(leaving, None), account=leaving)
+        return found
+
+    monkeypatch.setattr(snapshots, "aggregate", meanwhile)
+    snapshot = snapshots.take_snapshot(project, None)
+    [pair] = snapshot.pairs.all()
+    assert [judgment.pk for judgment in pair.judgments.all()] == [kept.pk]
+    assert (snapshot.forgotten, Snapshot.objects.count()) == (0, 1)

@@ -36,6 +36,7 @@ from annotate.models import (
     User,
     prompt_columns,
 )
+from annotate.models.conflicts import again_on_race
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
 from primitives.chunks import chunks
@@ -61,6 +62,7 @@ VOTES = ("votes.jsonl", "probing/votes.jsonl")
 VOTE_FILES = ("votes.jsonl", "probe_labels.jsonl", "probe", "probing")  # of all judgments when a round wrote
 
 
+@again_on_race
 def forget(targets: Sequence[Target], *, account: User | None = None, retrain: bool = False) -> list[Round]:
     """Forget the targets, and with `account` that person's account. Return the rounds queued to `retrain`.
 
@@ -76,7 +78,7 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
         if account is not None:
             _rename_in_trail(account, TrailEntry.objects.all())
             PasswordLink.objects.filter(maker_name=account.username).update(maker_name=FORGOTTEN)
-            account.delete()
+            User.objects.filter(pk=account.pk).delete()  # `account` keeps its key, for another try
         if retrain:
             queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
     return queued
