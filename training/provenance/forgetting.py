@@ -7,6 +7,7 @@ rounds trained on it, and all that started from their policies, are marked, and 
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.imports.files import earlier
+from annotate.judgments import imported, places
 from annotate.models import (
     Claim,
     Comparison,
@@ -149,12 +151,28 @@ def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
 
 
 def _drop_judgments(target: Target) -> None:
-    """Remove the judgments of an import, with the claims that count them."""
+    """Remove the judgments of an import. What other files said before or after them, of the same annotators, stays."""
     for some in _chunks(target.judgments):
         theirs = Judgment.objects.filter(pk__in=some)
-        counted = theirs.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
-        Claim.objects.filter(Exists(counted), project=target.project).delete()
-        theirs.delete()
+        Judgment.objects.filter(replaces__in=some).exclude(pk__in=some).update(replaces=None)
+        same = {"comparison": OuterRef("comparison"), "annotator": OuterRef("annotator")}
+        others = Judgment.objects.filter(**same).exclude(pk__in=some)
+        claims = Claim.objects.filter(Exists(theirs.filter(**same)), project=target.project)
+        with _places_given_back(theirs):
+            claims.filter(~Exists(others)).delete()
+            # As one that was taken back: importing the other file again brings its verdict back.
+            claims.filter(~Exists(others.current())).update(state=Claim.State.RELEASED)
+            theirs.delete()
+
+
+@contextmanager
+def _places_given_back(judgments: QuerySet[Judgment]) -> Iterator[None]:
+    """Delete judgments in the block. Comparisons then need fewer, as for imported ones, and closed ones stay closed."""
+    comparisons = set(judgments.values_list("comparison", flat=True))
+    needed = imported.count_places(judgments)
+    yield
+    imported.change_needed({comparison: -count for comparison, count in needed.items()})
+    places.close_again(sorted(comparisons))
 
 
 def _check_no_round_runs(project: Project) -> None:
@@ -198,10 +216,16 @@ def _drop_person(target: Target, person: User) -> None:
         membership.delete()
     # Claims before comparisons, as everywhere; the triggers keep the counters.
     for some in _chunks(Claim.objects.filter(project=project, annotator=person)):
-        Claim.objects.filter(pk__in=some).delete()
+        claims = Claim.objects.filter(pk__in=some)
+        theirs = Judgment.objects.filter(annotator=person, comparison__in=claims.values("comparison"))
+        found = Judgment.objects.filter(pk__in=list(theirs.values_list("pk", flat=True)))
+        with _places_given_back(found):
+            claims.delete()
+            found.delete()
+    Judgment.objects.filter(
+        project=project, annotator=person
+    ).delete()  # each has its claim: there is none left
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
-    for some in _chunks(Judgment.objects.filter(project=project, annotator=person)):
-        Judgment.objects.filter(pk__in=some).delete()
     for model in (Snapshot, Round, Import, DryRun):
         model._default_manager.filter(project=project, created_by=person).update(created_by=None)
     MergedWeights.objects.filter(policy__project=project, created_by=person).update(created_by=None)
