@@ -82,7 +82,7 @@ def issue(user: User, scope: str = "admin", **limits: Any) -> str:
     return ApiToken.issue(user, "under attack", scope, **limits)[1]
 
 
-def test_every_operation_of_the_router_states_the_scope_that_the_docs_list() -> None:
+def test_every_operation_states_the_scope_that_the_docs_list() -> None:
     page = (Path(settings.BASE_DIR) / "docs" / "api.md").read_text()
     stated = {(act.method, written(act.address), act.scope) for act in acts()}
     assert stated == set(LINE.findall(page))
@@ -167,9 +167,7 @@ def test_a_token_opens_nothing_once_its_owner_is_no_member(site: Site, tally: Ta
 
 
 @pytest.mark.parametrize("role", ["annotator", "researcher"])
-def test_a_token_does_no_more_than_its_owner_once_the_role_is_lowered(
-    site: Site, tally: Tally, role: str
-) -> None:
+def test_a_token_does_no_more_once_its_owners_role_is_lowered(site: Site, tally: Tally, role: str) -> None:
     person = site.ours.people["admin"]
     token = issue(person)
     Membership.objects.filter(user=person).update(role=role)

@@ -222,7 +222,7 @@ def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkey
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_snapshot_holds_nothing_of_a_person_who_is_forgotten_meanwhile(
+def test_a_snapshot_holds_nothing_of_who_is_forgotten_meanwhile(
     project, make_member, make_comparisons, monkeypatch
 ):
     first, second = make_comparisons(2)

@@ -22,7 +22,7 @@ def test_a_long_name_of_a_column_costs_no_more_than_its_length(word: str) -> Non
     assert time.process_time() - begun < SECONDS
 
 
-def test_blank_lines_behind_a_brace_cost_no_more_than_their_length() -> None:
+def test_blank_lines_behind_a_brace_cost_no_more_than_others() -> None:
     begun = time.process_time()
     with as_lines(io.BytesIO(b"{" + b"\n" * 60_000 + b"x\n"), "notes.txt", 1 << 20) as found:
         assert found.format == "txt"
