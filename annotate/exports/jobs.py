@@ -112,6 +112,8 @@ def look_after_all(send: Callable[[str], None]) -> None:
     """Free jobs whose writer went silent, and tell a worker of those that wait, whether or not their page is open."""
     long_ago = Now() - SILENCE
     _give_up(Export.objects.filter(_silent(), attempt__gte=ATTEMPTS))
+    untaken = Export.objects.filter(state=State.QUEUED, created_at__lt=Now() - KEPT)
+    _give_up(untaken, _("No worker took it. Prepare it once more."))
     lost = Q(state=State.QUEUED, heard_at__lt=long_ago)
     for pk in list(Export.objects.filter(lost | _silent()).values_list("pk", flat=True)):
         if Export.objects.filter(lost | _silent(), pk=pk).update(state=State.QUEUED, heard_at=Now()):
@@ -174,8 +176,8 @@ def _claim(job_id: str) -> Export | None:
     return job
 
 
-def _give_up(jobs: QuerySet[Export]) -> None:
-    sentence = _("It was begun several times, and never ended.")
+def _give_up(jobs: QuerySet[Export], why: str = "") -> None:
+    sentence = why or _("It was begun several times, and never ended.")
     jobs.update(state=State.FAILED, error=sentence, finished_at=Now())
 
 

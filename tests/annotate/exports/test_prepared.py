@@ -113,6 +113,15 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
     assert set(Export.objects.values_list("state", flat=True)) == {"failed", "queued"}
 
 
+def test_a_job_that_no_worker_takes_for_days_ends(plain, researcher, client_for):
+    job = prepare(client_for(researcher))
+    Export.objects.update(created_at=timezone.now() - 2 * jobs.KEPT)
+    sent = []
+    jobs.look_after_all(sent.append)
+    job.refresh_from_db()
+    assert (job.state, job.error, sent) == ("failed", "No worker took it. Prepare it once more.", [])
+
+
 def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):
     settings.MEDIA_ROOT = tmp_path
     job = prepare(client_for(researcher))
