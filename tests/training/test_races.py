@@ -24,7 +24,7 @@ from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.provenance import forgetting
-from training.provenance.consequences import person_targets
+from training.provenance.consequences import person_targets, prompt_target
 from training.rounds import child_process, deciding, results, runner, state_machine, sweeping
 from training.rounds.state_machine import State
 
@@ -222,8 +222,9 @@ def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkey
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_snapshot_holds_nothing_of_who_is_forgotten_meanwhile(
-    project, make_member, make_comparisons, monkeypatch
+@pytest.mark.parametrize("what", ["a person", "a prompt"])
+def test_a_snapshot_holds_nothing_of_what_is_forgotten_meanwhile(
+    project, make_member, make_comparisons, monkeypatch, what
 ):
     first, second = make_comparisons(2)
     leaving, staying = make_member("anna", "annotator"), make_member("bela", "annotator")
@@ -234,7 +235,10 @@ def test_a_snapshot_holds_nothing_of_who_is_forgotten_meanwhile(
     def meanwhile(*args: Any, **options: Any) -> Any:
         found = look(*args, **options)
         monkeypatch.setattr(snapshots, "aggregate", look)
-        forgetting.forget(person_targets(leaving, None), account=leaving)
+        if what == "a person":
+            forgetting.forget(person_targets(leaving, None), account=leaving)
+        else:
+            forgetting.forget([prompt_target(first.prompt)])
         return found
 
     monkeypatch.setattr(snapshots, "aggregate", meanwhile)

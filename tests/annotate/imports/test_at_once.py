@@ -1,10 +1,13 @@
 """Two acts of admins on imported judgments at the same moment: what a comparison needs stays what its rows say."""
 
 import pytest
+from django.core.files.base import ContentFile
 from django.db import connection
+from django.http import Http404
 
 from annotate.imports import uploads
 from annotate.imports.expansion import Choices, expand
+from annotate.imports.files import reception
 from annotate.imports.writing import compare, write
 from annotate.judgments import places
 from annotate.models import Claim, Comparison, Import, Judgment, Project
@@ -79,3 +82,17 @@ def test_a_check_goes_on_while_another_import_brings_verdicts(project, upload):
     with connection.execute_wrapper(meanwhile):
         outcome = compare(project, enumerate(expand(row, Choices("judged"))))
     assert (arrived, outcome.counts["judgments"]) == (["piet"], 1)
+
+
+def test_a_step_of_an_import_that_is_forgotten_finds_none(project, owner):
+    file = ContentFile(b'{"prompt": "Once"}\n', "rows.jsonl")
+    upload = reception.receive(project, owner, file)
+
+    def meanwhile(execute, sql, parameters, many, context):
+        found = execute(sql, parameters, many, context)
+        if sql.startswith("UPDATE") and '"annotate_import"' in sql:
+            Import.objects.filter(pk=upload.pk).delete()
+        return found
+
+    with connection.execute_wrapper(meanwhile), pytest.raises(Http404):
+        uploads.work(upload.pk, 1)
