@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, RestrictedError
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
@@ -80,7 +80,11 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
         if account is not None:
             _rename_in_trail(account, TrailEntry.objects.all())
             PasswordLink.objects.filter(maker_name=account.username).update(maker_name=FORGOTTEN)
-            User.objects.filter(pk=account.pk).delete()  # `account` keeps its key, for another try
+            try:
+                User.objects.filter(pk=account.pk).delete()  # `account` keeps its key, for another try
+            except RestrictedError:
+                sentence = _("%(person)s judged something meanwhile. Nothing was changed; do it again.")
+                raise RefusalError(sentence % {"person": account.username}) from None
         if retrain:
             queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
     return queued

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from annotate.errors import RefusalError
 from annotate.imports import uploads
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import write
@@ -92,3 +93,12 @@ def test_what_a_forgotten_file_corrected_can_be_brought_back(project, bring_in):
     bring_in(maria=0)
     assert current() == {"jan": 1, "maria": 0}
     assert (Comparison.objects.get().needed, broken_rules(project)) == (2, [])
+
+
+def test_who_judges_while_they_are_forgotten_is_told(project, bring_in):
+    targets = []  # as they were found before the file came
+    bring_in(maria=0)
+    person = User.objects.get(external_name="maria")
+    with pytest.raises(RefusalError, match="judged something meanwhile"):
+        forget(targets, account=person)
+    assert current() == {"maria": 0}
