@@ -79,7 +79,7 @@ nginx: # The attack suite runs the documented proxy; where apt may, it is instal
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y nginx-light >/dev/null; }; } || { \
 	  echo "The attack suite needs nginx: install it."; exit 1; }
 
-test-chaos: setup ## Kills, full disks, wrong clocks, old migrations, the whole of make loop; 15 minutes
+test-chaos: setup ## Kills, full disks, wrong clocks, everybody at once, old migrations, the whole of make loop; 15 minutes
 	$(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
 	$(BIN)/python -m tests.servers $(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
 

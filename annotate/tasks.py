@@ -26,6 +26,12 @@ def sweep_exports() -> None:
     StoredAnswer.objects.expired().delete()
 
 
+@shared_task(name="annotate.tasks.look_after_exports")
+def look_after_exports() -> None:
+    """Have files written whose message or writer was lost, as beat asks for."""
+    jobs.look_after_all(send)
+
+
 def send(job_id: str) -> None:
     """Tell a worker of a job. If the broker is away, the page has the file written."""
     try:

@@ -12,14 +12,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from django.core.files.base import File
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import FileResponse
 from django.utils import timezone
@@ -28,7 +27,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import MissingError, RefusalError
 from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
-from annotate.exports.prepared import drop_expired, send_file
+from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
 from annotate.exports.selection import Selection
 from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Export, Project, User
@@ -59,6 +58,7 @@ def request(
     Raises RefusalError if too many wait.
     """
     sweep()
+    look_after_all(send)
     project = selection.project
     if Export.objects.filter(project=project, state__in=Export.LIVE).count() >= LIVE_AT_MOST:
         raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
@@ -109,6 +109,18 @@ def write(job_id: str, read: Read) -> None:
         _end(job, State.FAILED, error=explain_failure(error))
 
 
+def look_after_all(send: Callable[[str], None]) -> None:
+    """Free jobs whose writer went silent, and tell a worker of those that wait, whether or not their page is open."""
+    long_ago = Now() - SILENCE
+    _give_up(Export.objects.filter(_silent(), attempt__gte=ATTEMPTS))
+    untaken = Export.objects.filter(state=State.QUEUED, created_at__lt=Now() - KEPT)
+    _give_up(untaken, _("No worker took it. Prepare it once more."))
+    lost = Q(state=State.QUEUED, heard_at__lt=long_ago)
+    for pk in list(Export.objects.filter(lost | _silent()).values_list("pk", flat=True)):
+        if Export.objects.filter(lost | _silent(), pk=pk).update(state=State.QUEUED, heard_at=Now()):
+            transaction.on_commit(partial(send, str(pk)))
+
+
 def cancel(job: Export) -> bool:
     """Stop a job. Return False if it was over already."""
     live = Export.objects.filter(pk=job.pk, state__in=Export.LIVE)
@@ -130,14 +142,8 @@ def download(job: Export) -> FileResponse:
 
 def sweep() -> None:
     """Delete the files that have expired, and files that no row names."""
-    now = timezone.now()
     drop_expired(Export.objects.all(), KEPT)
-    storage = Export._meta.get_field("file").storage
-    with suppress(OSError, NotImplementedError):  # none yet, or a storage that lists nothing
-        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
-        for name in names - set(Export.objects.filter(file__in=names).values_list("file", flat=True)):
-            if now - storage.get_modified_time(name) > KEPT:
-                storage.delete(name)
+    drop_unnamed(Export, FOLDER, KEPT)
 
 
 # --- Writing -----------------------------------------------------------------------------------------------------
@@ -165,16 +171,17 @@ def _claim(job_id: str) -> Export | None:
         return None
     free = Export.objects.filter(Q(state=State.QUEUED) | _silent(), pk=job.pk, attempt=job.attempt)
     if job.attempt >= ATTEMPTS:
-        free.update(
-            state=State.FAILED,
-            error=_("It was begun several times, and never ended."),
-            finished_at=Now(),
-        )
+        _give_up(free)
         return None
     if not free.update(state=State.RUNNING, attempt=F("attempt") + 1, rows=0, heard_at=Now()):
         return None
     job.refresh_from_db()
     return job
+
+
+def _give_up(jobs: QuerySet[Export], why: str = "") -> None:
+    sentence = why or _("It was begun several times, and never ended.")
+    jobs.update(state=State.FAILED, error=sentence, finished_at=Now())
 
 
 def _ours(job: Export) -> Any:
@@ -193,8 +200,8 @@ def _write(job: Export, selection: Selection) -> None:
             size += len(chunk)
             pulse.beat(found.written.total)
         file.seek(0)
-        storage = job.file.storage
-        stored = storage.save(f"{FOLDER}{job.pk}-{job.attempt}", File(file))
+        name = f"{FOLDER}{job.pk}-{job.attempt}"
+        stored = store_file(job, name, file, lambda: pulse.beat(found.written.total))
     ended = _end(
         job,
         State.DONE,
@@ -206,7 +213,7 @@ def _write(job: Export, selection: Selection) -> None:
         expires_at=timezone.now() + KEPT,
     )
     if not ended:
-        storage.delete(stored)
+        job.file.storage.delete(stored)
 
 
 def _end(job: Export, state: State, **fields: Any) -> bool:

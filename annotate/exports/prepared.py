@@ -1,15 +1,20 @@
-"""Files that a row holds until they expire, such as prepared exports: handed out, and deleted when their time is over.
+"""Files that a row holds until they expire, such as prepared exports: stored, handed out, and deleted in the end.
 
 A row has `file`, `filename`, `sha256`, `expires_at`, `created_at` and `state`, and its model names its LIVE states.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any
 
-from django.db.models import QuerySet
+from django.core.files.base import File
+from django.db.models import Model, QuerySet
 from django.http import FileResponse
 from django.utils import timezone
+
+BEAT_SECONDS = 1.0  # between two beats of a writer whose file is being stored
 
 
 def send_file(row: Any, content_type: str) -> FileResponse:
@@ -30,3 +35,34 @@ def drop_expired(rows: QuerySet[Any], kept: timedelta) -> None:
             expired.file.storage.delete(str(expired.file.name))
             rows.filter(pk=expired.pk).update(file="")
     rows.filter(created_at__lt=now - 10 * kept, file="").exclude(state__in=rows.model.LIVE).delete()
+
+
+def store_file(row: Any, name: str, file: IO[bytes], beat: Callable[[], None]) -> str:
+    """Store the file of a row, and return its name in the storage.
+
+    A storage may take minutes. It is written to by a thread that knows no database, and meanwhile `beat` tells that
+    the writer is alive. If the storage or `beat` raises an error, nothing of the file stays.
+    """
+    storage = row.file.storage
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        put = thread.submit(storage.save, name, File(file))
+        try:
+            while not wait([put], timeout=BEAT_SECONDS).done:
+                beat()
+            return str(put.result())
+        except BaseException:
+            stored = name if put.exception() else str(put.result())  # once it has ended
+            with suppress(OSError):
+                storage.delete(stored)
+            raise
+
+
+def drop_unnamed(rows: type[Model], folder: str, kept: timedelta) -> None:
+    """Delete files of a folder that no row names: their writer was killed before it could tell."""
+    storage: Any = rows._meta.get_field("file").storage  # type: ignore[union-attr]
+    with suppress(OSError, NotImplementedError):  # none yet, or a storage that lists nothing
+        names = {f"{folder}{name}" for name in storage.listdir(folder)[1]}
+        named = rows._default_manager.filter(file__in=names).values_list("file", flat=True)
+        for name in names - set(named):
+            if timezone.now() - storage.get_modified_time(name) > kept:
+                storage.delete(name)

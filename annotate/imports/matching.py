@@ -136,6 +136,9 @@ class Matcher:
         }
         rows = Judgment.objects.filter(replaced_by=None, **theirs).select_related("annotator")
         for row in rows:
+            claim = claims.get((row.comparison_id, row.annotator_id))
+            if claim is None:
+                continue  # recorded or forgotten between the two looks, which only a check lets happen
             pair = stored[row.comparison_id]
             keys = {pk: key for key, pk in pair.completions.items()}
             said = Said(
@@ -150,7 +153,7 @@ class Matcher:
             state = OpinionState(
                 said,
                 keys[row.left_id],
-                claim=claims[row.comparison_id, row.annotator_id],
+                claim=claim,
                 judgment=row.pk,
                 first_at=row.first_at,
             )

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
+from django.http import Http404
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -44,7 +45,8 @@ State = Import.State
 def work(import_id: int, seconds: float) -> Import:
     """Do steps for about so long, or until the check or the import is over.
 
-    Raises StorageError if the database's disk is full. The step can then be tried again.
+    Raises StorageError if the database's disk is full, and the step can then be tried again. Raises Http404 if the
+    import is forgotten meanwhile.
     """
     until = time.monotonic() + seconds
     upload = Import.objects.select_related("project").get(pk=import_id)
@@ -69,7 +71,10 @@ def work(import_id: int, seconds: float) -> Import:
                     "is kept."
                 ),
             )
-        upload.refresh_from_db()
+        try:
+            upload.refresh_from_db()
+        except Import.DoesNotExist as gone:
+            raise Http404(_("This import was forgotten.")) from gone
         if time.monotonic() > until:
             break
     return upload

@@ -124,6 +124,14 @@ def change_needed(changes: Mapping[int, int]) -> None:
         )
 
 
+def count_places(judgments: QuerySet[Judgment]) -> Counter[int]:
+    """Return how many judgments the comparisons of some need for the imported ones among them."""
+    latest = judgments.exclude(import_batch="").exclude(verdict=Verdict.SKIP).filter(replaced_by=None)
+    # One that was taken back with its comparison left it needing as many as before.
+    holding = latest.filter(is_current() | Q(comparison__withdrawn_at__isnull=False))
+    return Counter(holding.values_list("comparison", flat=True))
+
+
 def take_back(project: Project, judgments: QuerySet[Judgment]) -> int:
     """Supersede a project's current imported judgments and give their places back, in chunks. Return how many.
 

@@ -21,7 +21,7 @@ from annotate.judgments.places import take_place_again
 from annotate.judgments.revising import add_seconds, get_settled_state, replace_judgment
 from annotate.judgments.verdicts import Verdict, name_shown, parse_token, unknown_token
 from annotate.models import Claim, Judgment, Project, User
-from annotate.models.conflicts import again_on_race
+from annotate.models.conflicts import RaceError, again_on_race
 from annotate.queueing import queue
 
 __all__ = ["Turn", "Verdict", "judge_and_next", "record"]
@@ -205,7 +205,9 @@ def _record_again(
     if claim is None:
         raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
-    current = mine.current().select_for_update().get(comparison=claim.comparison_id)
+    current = mine.current().select_for_update().filter(comparison=claim.comparison_id).first()
+    if current is None:
+        raise RaceError("It was undone between the two looks.")
     fields = verdict.revised(name_shown(fields, (claim.left_id, claim.right_id)), current)
     look = _seconds(seconds, claim, now) if seconds is not None else None
     return replace_judgment(current, fields, token, now, look)

@@ -4,6 +4,8 @@ An imported judgment takes no person's place: a comparison needs one judgment mo
 judgments has no other place, until people are asked too.
 """
 
+from collections.abc import Sequence
+
 from django.db import transaction
 from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import Combinable
@@ -81,6 +83,12 @@ def give_up_place(judgment: Judgment) -> None:
     places = F("needed") if judgment.late else F("needed") - 1  # a late judgment came on top of the places
     closed = Comparison.objects.filter(pk=judgment.comparison_id, closed_to_people=True)
     closed.update(needed=Greatest(Least(places, F("judged")), 1), closed_to_people=_HAS_JUDGMENTS)
+
+
+def close_again(comparisons: Sequence[int]) -> None:
+    """Let closed ones of these comparisons need no more than they have, once judgments of them are gone for good."""
+    closed = Comparison.objects.filter(pk__in=comparisons, closed_to_people=True)
+    closed.update(needed=Greatest(Least(F("needed"), F("judged")), 1), closed_to_people=_HAS_JUDGMENTS)
 
 
 def take_place_again(judgment: Judgment) -> None:

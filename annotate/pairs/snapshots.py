@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from annotate.models import Project, Snapshot, User
+from annotate.models.conflicts import again_on_race
 from annotate.pairs.aggregation import Aggregation, Pair, Rating, aggregate
 from annotate.pairs.frozen import store_pairs, store_ratings, stored_pairs, stored_ratings
 from annotate.pairs.settings import PairSettings
@@ -31,10 +32,14 @@ from annotate.projects import trail
 _CONTENT = ("prompt", "chosen", "rejected", "completion")
 
 
+@again_on_race
 def take_snapshot(
     project: Project, by: User | None, settings: PairSettings | None = None, *, at: datetime | None = None
 ) -> Snapshot:
-    """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists."""
+    """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists.
+
+    Annotators who judge meanwhile lock judgments, and what is forgotten meanwhile is none of its pairs: it looks again.
+    """
     settings = settings or PairSettings()
     found = aggregate(project, settings, at=at)
     digest = _digest(found)

@@ -19,6 +19,7 @@ from psycopg.adapt import Transformer
 
 from annotate.models import Comparison
 from annotate.models import Completion as CompletionRow
+from annotate.models.conflicts import RaceError
 from annotate.pairs.aggregation import Pair, Rating
 from annotate.text.chats import Content
 from primitives.chunks import chunks
@@ -92,10 +93,15 @@ _FIRST, _SECOND = len(_OF_COMPARISON), len(_OF_COMPARISON) + len(_OF_COMPLETION)
 
 
 def with_texts(rows: Iterable[Frozen]) -> Iterator[tuple[Frozen, Texts]]:
-    """Yield pairs or ratings, which are in the order of their comparisons, with their texts."""
+    """Yield pairs or ratings, which are in the order of their comparisons, with their texts.
+
+    Raises RaceError if a comparison was forgotten since the rows were read.
+    """
     for some in chunks(rows, AT_A_TIME):
         texts = read_texts([row.comparison for row in some])
         for row in some:
+            if row.comparison not in texts:
+                raise RaceError("A comparison was forgotten meanwhile.")
             yield row, texts[row.comparison]
 
 

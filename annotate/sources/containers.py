@@ -99,7 +99,7 @@ def _of_object(begin: str, first_line: str, is_one_line: bool, suffix: str) -> s
         suffix != "jsonl" and re.match(r'\{\s*["}]', begin) and suffix not in ("csv", "txt")
     ):
         return "json"
-    if suffix == "txt" and re.match(r'\{\s*\n\s*"', begin):
+    if suffix == "txt" and re.match(r'\{[^\S\n]*+\n\s*+"', begin):
         return "json"
     return suffix or "txt"
 

@@ -47,10 +47,11 @@ LONGEST_FORMULA = 2_000  # characters
 # or a digit follows. A backslash in the middle of a regular expression or a command opens none.
 _FORMULA = re.compile(
     r"\$\$[^$]+\$\$"
-    r"|(?<![A-Za-z0-9_'\"^\\/)\]}.*+?|])(?:\\\((?:(?!\\\))[\s\S])+\\\)|\\\[(?:(?!\\\])[\s\S])+\\\])"
+    r"|(?<![A-Za-z0-9_'\"^\\/)\]}.*+?|])\\[(\[]"  # what closes it is looked for apart, which is faster
     r"|\$(?P<dollars>(?=\S)[^$\n]*[^\s$\\])\$(?![$\w])"
 )
 MOST_NESTED = 20  # levels of blocks; a list has two
+_CLOSING = {"\\(": "\\)", "\\[": "\\]"}
 _ENVIRONMENT = re.compile(r"\\begin\{((?:equation|align|gather|multline)\*?)\}")
 _PRICE = re.compile(r"\d(?=\S*\s)[^\\^_={}+*/<>]*")
 _BOX = re.compile(r"\[([ xX])\](?=\s)")
@@ -202,12 +203,19 @@ def _escape(state: StateInline, silent: bool) -> bool:
 
 def _math(state: StateInline, silent: bool) -> bool:
     """Read a formula. Prices are not mathematics, and neither is what a shell would expand."""
-    found = _FORMULA.match(state.src, state.pos, min(state.posMax, state.pos + LONGEST_FORMULA))
+    most = min(state.posMax, state.pos + LONGEST_FORMULA)
+    found = _FORMULA.match(state.src, state.pos, most)
     if found is None or (found["dollars"] and _PRICE.fullmatch(found["dollars"])):
         return False
+    end = found.end()
+    if closing := _CLOSING.get(found[0]):
+        closed = state.src.find(closing, end, most)
+        if closed <= end:  # nowhere, or around nothing
+            return False
+        end = closed + len(closing)
     if not silent:
-        state.push("math_inline", "span", 0).content = found[0]
-    state.pos = found.end()
+        state.push("math_inline", "span", 0).content = state.src[state.pos : end]
+    state.pos = end
     return True
 
 

@@ -125,6 +125,14 @@ def test_an_estimate_of_a_silent_worker_fails(project: Project, owner: Any, clie
     assert "The worker a went silent. Ask again." in text(client_for(owner).get(estimate.get_absolute_url()))
 
 
+def test_an_estimate_that_no_worker_took_ends(project: Project, owner: Any, client_for: Any) -> None:
+    estimate = estimates.ask_model(project, owner, "starter")
+    page = estimate.get_absolute_url()
+    assert "No worker took it. Ask again." not in text(client_for(owner).get(page))
+    DryRun.objects.update(heartbeat_at=timezone.now() - 2 * estimates.LIFE)
+    assert "No worker took it. Ask again." in text(client_for(owner).get(page))
+
+
 def test_a_writing_has_the_settings_of_its_form(ready_project: Project, owner: Any, client_for: Any) -> None:
     where = reverse("rounds", args=[ready_project.slug])
     client, given = client_for(owner), {"action": "write", "count": 2, "sampling.max_new_tokens": "0"}

@@ -14,14 +14,17 @@ from django.utils import timezone
 
 from annotate.forms.projects import ProjectForm
 from annotate.judgments import judging
-from annotate.models import Comparison, Policy, Project, Prompt
+from annotate.models import Comparison, Policy, Project, Prompt, Snapshot
+from annotate.pairs import snapshots
 from annotate.projects import lifecycle
 from annotate.queueing import queue
-from tests.factories import TIE
+from tests.factories import TIE, say
 from tests.training.pages import as_sent
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
+from training.provenance import forgetting
+from training.provenance.consequences import person_targets, prompt_target
 from training.rounds import child_process, deciding, results, runner, state_machine, sweeping
 from training.rounds.state_machine import State
 
@@ -260,3 +263,30 @@ def test_a_round_keeps_its_base_model_when_another_is_chosen(project, owner, set
     other.result(10)
     assert Round.objects.get().start_policy.base_model == "starter"
     assert Project.objects.get().current_policy.base_model == "hub/second"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["a person", "a prompt"])
+def test_a_snapshot_holds_nothing_of_what_is_forgotten_meanwhile(
+    project, make_member, make_comparisons, monkeypatch, what
+):
+    first, second = make_comparisons(2)
+    leaving, staying = make_member("anna", "annotator"), make_member("bela", "annotator")
+    say(leaving, first, "first")
+    kept = say(staying, second, "first")
+    look = snapshots.aggregate
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        found = look(*args, **options)
+        monkeypatch.setattr(snapshots, "aggregate", look)
+        if what == "a person":
+            forgetting.forget(person_targets(leaving, None), account=leaving)
+        else:
+            forgetting.forget([prompt_target(first.prompt)])
+        return found
+
+    monkeypatch.setattr(snapshots, "aggregate", meanwhile)
+    snapshot = snapshots.take_snapshot(project, None)
+    [pair] = snapshot.pairs.all()
+    assert [judgment.pk for judgment in pair.judgments.all()] == [kept.pk]
+    assert (snapshot.forgotten, Snapshot.objects.count()) == (0, 1)

@@ -7,15 +7,17 @@ rounds trained on it, and all that started from their policies, are marked, and 
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, RestrictedError
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.imports.files import earlier
+from annotate.judgments import imported, places
 from annotate.models import (
     Claim,
     Comparison,
@@ -36,6 +38,7 @@ from annotate.models import (
     User,
     prompt_columns,
 )
+from annotate.models.conflicts import again_on_race
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
 from primitives.chunks import chunks
@@ -61,6 +64,7 @@ VOTES = ("votes.jsonl", "probing/votes.jsonl")
 VOTE_FILES = ("votes.jsonl", "probe_labels.jsonl", "probe", "probing")  # of all judgments when a round wrote
 
 
+@again_on_race
 def forget(targets: Sequence[Target], *, account: User | None = None, retrain: bool = False) -> list[Round]:
     """Forget the targets, and with `account` that person's account. Return the rounds queued to `retrain`.
 
@@ -76,7 +80,11 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
         if account is not None:
             _rename_in_trail(account, TrailEntry.objects.all())
             PasswordLink.objects.filter(maker_name=account.username).update(maker_name=FORGOTTEN)
-            account.delete()
+            try:
+                User.objects.filter(pk=account.pk).delete()  # `account` keeps its key, for another try
+            except RestrictedError:
+                sentence = _("%(person)s judged something meanwhile. Nothing was changed; do it again.")
+                raise RefusalError(sentence % {"person": account.username}) from None
         if retrain:
             queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
     return queued
@@ -147,12 +155,28 @@ def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
 
 
 def _drop_judgments(target: Target) -> None:
-    """Remove the judgments of an import, with the claims that count them."""
+    """Remove the judgments of an import. What other files said before or after them, of the same annotators, stays."""
     for some in _chunks(target.judgments):
         theirs = Judgment.objects.filter(pk__in=some)
-        counted = theirs.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
-        Claim.objects.filter(Exists(counted), project=target.project).delete()
-        theirs.delete()
+        Judgment.objects.filter(replaces__in=some).exclude(pk__in=some).update(replaces=None)
+        same = {"comparison": OuterRef("comparison"), "annotator": OuterRef("annotator")}
+        others = Judgment.objects.filter(**same).exclude(pk__in=some)
+        claims = Claim.objects.filter(Exists(theirs.filter(**same)), project=target.project)
+        with _places_given_back(theirs):
+            claims.filter(~Exists(others)).delete()
+            # As one that was taken back: importing the other file again brings its verdict back.
+            claims.filter(~Exists(others.current())).update(state=Claim.State.RELEASED)
+            theirs.delete()
+
+
+@contextmanager
+def _places_given_back(judgments: QuerySet[Judgment]) -> Iterator[None]:
+    """Delete judgments in the block. Comparisons then need fewer, as for imported ones, and closed ones stay closed."""
+    comparisons = set(judgments.values_list("comparison", flat=True))
+    needed = imported.count_places(judgments)
+    yield
+    imported.change_needed({comparison: -count for comparison, count in needed.items()})
+    places.close_again(sorted(comparisons))
 
 
 def _check_no_round_runs(project: Project) -> None:
@@ -196,10 +220,16 @@ def _drop_person(target: Target, person: User) -> None:
         membership.delete()
     # Claims before comparisons, as everywhere; the triggers keep the counters.
     for some in _chunks(Claim.objects.filter(project=project, annotator=person)):
-        Claim.objects.filter(pk__in=some).delete()
+        claims = Claim.objects.filter(pk__in=some)
+        theirs = Judgment.objects.filter(annotator=person, comparison__in=claims.values("comparison"))
+        found = Judgment.objects.filter(pk__in=list(theirs.values_list("pk", flat=True)))
+        with _places_given_back(found):
+            claims.delete()
+            found.delete()
+    Judgment.objects.filter(
+        project=project, annotator=person
+    ).delete()  # each has its claim: there is none left
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
-    for some in _chunks(Judgment.objects.filter(project=project, annotator=person)):
-        Judgment.objects.filter(pk__in=some).delete()
     for model in (Snapshot, Round, Import, DryRun):
         model._default_manager.filter(project=project, created_by=person).update(created_by=None)
     MergedWeights.objects.filter(policy__project=project, created_by=person).update(created_by=None)

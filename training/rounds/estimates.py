@@ -106,7 +106,9 @@ def _ask(
         project.estimates.filter(state__in=DryRun.OPEN).delete()
         kept = project.estimates.values_list("pk", flat=True)[: KEPT - 1]
         project.estimates.exclude(pk__in=list(kept)).delete()
-        made = DryRun.objects.create(project=project, kind=kind, settings=settings, created_by=by, **policies)
+        made = DryRun.objects.create(
+            project=project, kind=kind, settings=settings, created_by=by, heartbeat_at=Now(), **policies
+        )
         transaction.on_commit(lambda: _send(made.pk))
     return made
 
@@ -119,14 +121,14 @@ def _send(estimate_id: int) -> None:
 
 
 def fail_if_silent(estimate: DryRun) -> None:
-    """Fail an estimate whose worker went silent: no other worker goes on with it."""
-    silence = timedelta(seconds=site.SILENT_SECONDS)
-    silent = DryRun.objects.filter(
-        pk=estimate.pk, state=DryRun.State.RUNNING, heartbeat_at__lt=Now() - silence
-    )
-    reason = _("The worker %(worker)s went silent. Ask again.") % {"worker": estimate.worker}
-    if silent.update(state=DryRun.State.FAILED, reason=reason, finished_at=Now()):
-        estimate.refresh_from_db()
+    """Fail an estimate whose worker went silent, and one whose message is lost: no worker goes on with it."""
+    here, silence = DryRun.objects.filter(pk=estimate.pk), timedelta(seconds=site.SILENT_SECONDS)
+    silent = here.filter(state=DryRun.State.RUNNING, heartbeat_at__lt=Now() - silence)
+    untaken = here.filter(state=DryRun.State.WAITING, heartbeat_at__lt=Now() - LIFE)
+    went_silent = _("The worker %(worker)s went silent. Ask again.") % {"worker": estimate.worker}
+    for rows, reason in ((silent, went_silent), (untaken, _("No worker took it. Ask again."))):
+        if rows.update(state=DryRun.State.FAILED, reason=reason, finished_at=Now()):
+            estimate.refresh_from_db()
 
 
 # --- What a worker does ------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
 from annotate.models import Policy, Project, Snapshot, User
+from annotate.models.conflicts import again_on_race
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
@@ -96,6 +97,7 @@ def note(round_: Round, to: str, message: str, by: User | None) -> None:
 # --- What an admin does ------------------------------------------------------------------------------------------
 
 
+@again_on_race
 def start(
     project: Project,
     by: User | None,
@@ -146,6 +148,7 @@ def _check_anew(plan: Plan, checked: Plan) -> None:
         check_model(plan)
 
 
+@again_on_race
 def retrain(original: Round, policy: Policy, by: User | None, *, reference: Policy | None = None) -> Round:
     """Queue a round that does `original` over from `policy`, with its settings, on what is left of its judgments.
 
@@ -170,6 +173,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
         return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original, against=against)
 
 
+@again_on_race
 def write(
     project: Project,
     by: User | None,

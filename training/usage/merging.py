@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from django.conf import settings as site
-from django.core.files.base import File
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -24,7 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import MissingError, RefusalError
-from annotate.exports.prepared import drop_expired, send_file
+from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
 from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
@@ -58,6 +57,7 @@ def request(policy: Policy, by: User | None) -> MergedWeights:
     Raises RefusalError if there is nothing to merge.
     """
     sweep()
+    _drop_left_behind()
     if not policy.adapter:
         raise RefusalError(_("This policy has no adapter to merge."))
     check_policy(policy)
@@ -125,6 +125,19 @@ def sweep() -> None:
     drop_expired(MergedWeights.objects.all(), KEPT)
 
 
+def _drop_left_behind() -> None:
+    """Delete what workers left that were killed: files in the storage, and on this machine what they merged in."""
+    drop_unnamed(MergedWeights, FOLDER, KEPT)
+    for folder in _workplace().glob("*-*"):
+        key, _dash, attempt = folder.name.rpartition("-")
+        if not MergedWeights.objects.filter(pk=key, attempt=attempt, state=State.RUNNING).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _workplace() -> Path:
+    return Path(site.VAR) / "merging"
+
+
 # --- What a worker does ------------------------------------------------------------------------------------------
 
 
@@ -133,7 +146,8 @@ def run(merge_id: str, worker: str) -> None:
     merge = _claim(merge_id, worker)
     if merge is None:
         return
-    folder = Path(site.VAR) / "merging" / f"{merge.pk}-{merge.attempt}"
+    _drop_left_behind()
+    folder = _workplace() / f"{merge.pk}-{merge.attempt}"
     try:
         _merge(merge, folder)
     except LostError:
@@ -189,8 +203,8 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
         sha256, size = _pack(merge, out, Path(merge.filename).stem, cast(BinaryIO, file))
         file.seek(0)
-        storage = merge.file.storage
-        stored = storage.save(f"{FOLDER}{merge.pk}-{merge.attempt}", File(file))
+        name = f"{FOLDER}{merge.pk}-{merge.attempt}"
+        stored = store_file(merge, name, file, lambda: _beat(merge, "saving", 1))
     ended = _end(
         merge,
         State.DONE,
@@ -202,7 +216,7 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
         expires_at=timezone.now() + KEPT,
     )
     if not ended:
-        storage.delete(stored)
+        merge.file.storage.delete(stored)
 
 
 def _follow(merge: MergedWeights, files: RunDirectory, out: Path) -> None:

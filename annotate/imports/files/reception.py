@@ -241,6 +241,10 @@ def _store(upload: Import, field: str, content: File[Any]) -> int:
     suffix = upload.format if field == "file" else "original"
     name = f"{uuid.uuid4()}.{suffix}"
     path = stored.field.generate_filename(upload, name)
-    setattr(upload, field, path)  # named before it is written: a torn file is found by it
-    setattr(upload, field, stored.storage.save(path, content, max_length=stored.field.max_length))
+    try:
+        setattr(upload, field, stored.storage.save(path, content, max_length=stored.field.max_length))
+    except BaseException:
+        with suppress(OSError):
+            stored.storage.delete(path)  # what there is of it
+        raise
     return int(stored.storage.size(getattr(upload, field).name))

@@ -7,7 +7,7 @@ from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.signs import FOREIGN, HINT, NEAR, VERDICT, holds_verdict
+from annotate.sources.formats.signs import FOREIGN, HINT, KEY_LENGTH, NEAR, VERDICT, holds_verdict
 from annotate.sources.formats.tools.side_by_side import read_texts
 from annotate.sources.formats.verdicts import (
     LOSER,
@@ -46,7 +46,7 @@ def _find_raters(record: Record) -> list[str]:
 
 
 def _is_no_name(word: str | None) -> bool:
-    return word is not None and NO_NAME.fullmatch(word) is not None
+    return word is not None and NO_NAME.fullmatch(word[:KEY_LENGTH]) is not None
 
 
 def _is_blank(value: object) -> bool:

@@ -1,10 +1,14 @@
 """Two acts of admins on imported judgments at the same moment: what a comparison needs stays what its rows say."""
 
 import pytest
+from django.core.files.base import ContentFile
+from django.db import connection
+from django.http import Http404
 
 from annotate.imports import uploads
 from annotate.imports.expansion import Choices, expand
-from annotate.imports.writing import write
+from annotate.imports.files import reception
+from annotate.imports.writing import compare, write
 from annotate.judgments import places
 from annotate.models import Claim, Comparison, Import, Judgment, Project
 from annotate.projects import lifecycle
@@ -77,3 +81,32 @@ def test_more_are_asked_for_beside_those_that_arrive(project, owner, upload, com
     other.result(10)
     assert Comparison.objects.get().needed == 8
     assert broken_rules(project) == []
+
+
+def test_a_check_goes_on_while_another_import_brings_verdicts(project, upload):
+    arrived = []
+
+    def meanwhile(execute, sql, parameters, many, context):
+        if 'FROM "annotate_judgment"' in sql and not arrived:  # once the claims were looked at
+            arrived.append("piet")
+            bring_in(project, "import 7", piet=(0, 1))
+        return execute(sql, parameters, many, context)
+
+    row = Candidate("Once", (Answer("upon"), Answer("more")), (Opinion((1, 0), "", "ada"),))
+    with connection.execute_wrapper(meanwhile):
+        outcome = compare(project, enumerate(expand(row, Choices("judged"))))
+    assert (arrived, outcome.counts["judgments"]) == (["piet"], 1)
+
+
+def test_a_step_of_an_import_that_is_forgotten_finds_none(project, owner):
+    file = ContentFile(b'{"prompt": "Once"}\n', "rows.jsonl")
+    upload = reception.receive(project, owner, file)
+
+    def meanwhile(execute, sql, parameters, many, context):
+        found = execute(sql, parameters, many, context)
+        if sql.startswith("UPDATE") and '"annotate_import"' in sql:
+            Import.objects.filter(pk=upload.pk).delete()
+        return found
+
+    with connection.execute_wrapper(meanwhile), pytest.raises(Http404):
+        uploads.work(upload.pk, 1)

@@ -165,3 +165,22 @@ def test_a_tab_of_an_undo_can_still_be_sent_after_a_redo(project, teammate, clai
     undoing.undo(project, teammate)
     assert judging.record(project, teammate, stale.token, right(claim)).preferred_id == claim.right_id
     assert not broken_rules(project)
+
+
+def test_a_verdict_that_an_undo_overtakes_is_recorded(project, teammate, claim, monkeypatch):
+    judging.record(project, teammate, claim.token, TIE)
+    reopened = undoing.undo(project, teammate)
+    undoing.redo(project, teammate)
+    settle = judging._settle
+
+    def overtaken(*args):
+        settled = settle(*args)
+        monkeypatch.setattr(judging, "_settle", settle)
+        undoing.undo(project, teammate)  # as another tab does, once this one found the claim settled
+        return settled
+
+    monkeypatch.setattr(judging, "_settle", overtaken)
+    sent = judging.record(project, teammate, reopened.token, SKIP)
+    [current] = Judgment.objects.current().filter(annotator=teammate)
+    assert (current, current.verdict) == (sent, "skip")
+    assert broken_rules(project) == []

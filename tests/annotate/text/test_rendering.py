@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 
@@ -246,6 +247,14 @@ def test_work_grows_no_faster_than_the_text(pattern: str) -> None:
 
     rendered(500)  # what is set up once
     assert rendered(2_000) < 2.5 * rendered(1_000) + 5_000
+
+
+@pytest.mark.parametrize("pattern", ["\\[", "\\(", "\\( \\["])
+def test_formulas_that_never_end_are_looked_through_fast(pattern: str) -> None:
+    text = (pattern * DISPLAY_LIMIT)[:DISPLAY_LIMIT]
+    begun = time.process_time()
+    rendering._render(text, {}, ())
+    assert time.process_time() - begun < 0.7  # a second and more where each place is looked at from each
 
 
 def test_text_that_costs_too_much_is_shown_raw() -> None:

@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection
 
 from annotate.imports import records, uploads, writing
 from annotate.imports.files import reception
+from annotate.imports.files.storage_errors import StorageError
 from annotate.models import Import, Prompt
 from tests.annotate.views.uploading import URL, jsonl, pair
 from tests.storages import FullStorage
@@ -48,6 +49,17 @@ def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for,
     assert 'id="id_file_error"' in answer.content.decode()
     assert not list(folder.iterdir())
     assert not Import.objects.exists()
+
+
+def test_another_encoding_on_a_full_disk_leaves_no_torn_file(project, owner, use_storage):
+    folder = use_storage()
+    content = "prompt,chosen,rejected\nkawa,żółć,łoś\n".encode("cp1250")
+    upload = reception.receive(project, owner, SimpleUploadedFile("rows.csv", content), encoding="cp1250")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    use_storage(FullStorage)
+    with pytest.raises(StorageError, match="disk is full"):
+        reception.change_encoding(Import.objects.get(pk=upload.pk), "iso8859-2")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_an_unexpected_error_ends_an_import_with_a_sentence(project, owner, client_for, use_storage, caplog):

@@ -105,6 +105,17 @@ def test_a_merge_is_asked_for_once_cancelled_and_swept(policy: Any, owner: Any, 
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("sent")
+def test_what_a_killed_merge_left_is_deleted(policy: Any, owner: Any) -> None:
+    merge = merging.request(policy, owner)
+    MergedWeights.objects.update(state="running", attempt=2)
+    running, killed = (Path(site.VAR) / "merging" / f"{merge.pk}-{attempt}" for attempt in (2, 1))
+    for folder in (running, killed):
+        (folder / "model").mkdir(parents=True)
+    merging.request(policy, owner)
+    assert (running.exists(), killed.exists()) == (True, False)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("sent")
 def test_a_worker_merges_and_answers_by_the_engine(

@@ -1,0 +1,135 @@
+"""Prepared files on slow and full storages, and of writers that were killed: none is torn, doubled or stuck."""
+
+import io
+import threading
+from datetime import timedelta
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage
+from django.utils import timezone
+
+from annotate import tasks
+from annotate.exports import jobs, prepared
+from annotate.forms.exports import read_selection
+from annotate.models import Export
+from tests.annotate.exports.test_jobs import PREPARE, prepare
+from tests.annotate.views.test_import_faults import FullStorage
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.once
+
+
+class SlowStorage(FileSystemStorage):
+    """A storage that has written a part, and waits for `go` to write the rest."""
+
+    go = threading.Event()
+
+    def _save(self, name, content):
+        saved = super()._save(name, ContentFile(b"a part"))
+        assert self.go.wait(20)
+        return saved
+
+
+@pytest.fixture
+def use_storage(settings, tmp_path):
+    def use(storage):
+        SlowStorage.go.clear()
+        options = {"location": str(tmp_path)}
+        name = f"{storage.__module__}.{storage.__qualname__}"
+        settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": name, "OPTIONS": options}}
+        return tmp_path / "exports"
+
+    return use
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    monkeypatch.setattr(prepared, "BEAT_SECONDS", 0.01)
+
+
+def test_a_writer_is_alive_while_a_slow_storage_takes_its_file(use_storage):
+    folder, beats = use_storage(SlowStorage), []
+
+    def beat():
+        beats.append(1)
+        if len(beats) == 3:
+            SlowStorage.go.set()
+
+    name = prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
+    assert (name, len(beats) >= 3) == ("exports/one", True)
+    assert [path.name for path in folder.iterdir()] == ["one"]
+
+
+def test_what_is_cancelled_while_it_is_stored_leaves_no_file(use_storage):
+    folder = use_storage(SlowStorage)
+
+    def beat():
+        wait_for((folder / "one").exists)
+        SlowStorage.go.set()
+        raise jobs.LostError
+
+    with pytest.raises(jobs.LostError):
+        prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
+    assert not list(folder.iterdir())
+
+
+def test_a_full_disk_is_told_and_leaves_no_torn_file(plain, researcher, client_for, use_storage):
+    folder = use_storage(FullStorage)
+    job = prepare(client_for(researcher))
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, "The server’s disk is full." in job.error) == ("failed", True)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_lost_job_goes_on_even_if_its_page_is_closed(
+    plain, researcher, client_for, settings, tmp_path, django_capture_on_commit_callbacks, state
+):
+    settings.MEDIA_ROOT = tmp_path
+    job = prepare(client_for(researcher))
+    sent = []
+    jobs.look_after_all(sent.append)
+    assert not sent
+    long_ago = timezone.now() - 2 * jobs.SILENCE
+    Export.objects.update(state=state, attempt=state == "running", heard_at=long_ago)
+    with django_capture_on_commit_callbacks(execute=True):
+        jobs.look_after_all(sent.append)
+        jobs.look_after_all(sent.append)
+    assert sent == [str(job.pk)]
+    tasks.write_export(*sent)
+    job.refresh_from_db()
+    assert job.state == "done"
+
+
+def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, researcher, client_for):
+    client = client_for(researcher)
+    for _ in range(jobs.LIVE_AT_MOST):
+        prepare(client)
+    long_ago = timezone.now() - 2 * jobs.SILENCE
+    Export.objects.update(state="running", attempt=jobs.ATTEMPTS, heard_at=long_ago)
+    assert client.post(PREPARE, {}).status_code == 302
+    assert set(Export.objects.values_list("state", flat=True)) == {"failed", "queued"}
+
+
+def test_a_job_that_no_worker_takes_for_days_ends(plain, researcher, client_for):
+    job = prepare(client_for(researcher))
+    Export.objects.update(created_at=timezone.now() - 2 * jobs.KEPT)
+    sent = []
+    jobs.look_after_all(sent.append)
+    job.refresh_from_db()
+    assert (job.state, job.error, sent) == ("failed", "No worker took it. Prepare it once more.", [])
+
+
+def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+    job = prepare(client_for(researcher))
+    jobs.write(str(job.pk), read_selection)
+    storage = Export._meta.get_field("file").storage
+    left = storage.save("exports/left", io.BytesIO(b"x"))
+    prepared.drop_unnamed(Export, "exports/", timedelta(days=1))
+    assert storage.exists(left)  # its writer may be about to tell
+    prepared.drop_unnamed(Export, "exports/", -timedelta(days=1))
+    job.refresh_from_db()
+    assert (storage.exists(left), storage.exists(job.file.name)) == (False, True)
