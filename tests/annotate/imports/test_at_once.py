@@ -33,7 +33,7 @@ def bring_in(project, batch, *, update=False, **orders):
 def upload(project, owner):
     """Bring in a pair that two judged elsewhere, and ask three people about it too."""
     upload = Import.objects.create(project=project, filename="a.csv", format="csv", size=1, state="done")
-    bring_in(project, "import 99", lena=(1, 0))
+    bring_in(project, "first file", lena=(1, 0))
     bring_in(project, uploads.batch(upload), maria=(1, 0), jan=(1, 0))
     project.judgments_needed = 3
     project.save()
@@ -65,7 +65,7 @@ def test_asking_no_more_beside_a_withdrawal_keeps_counters(
 
 
 def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, commits_first):
-    (other, _) = commits_first(lambda: bring_in(project, "import 7", update=True, maria=(0, 1)))
+    (other, _) = commits_first(lambda: bring_in(project, "another file", update=True, maria=(0, 1)))
     uploads.withdraw(upload, owner)
     other.result(10)
     current = Judgment.objects.filter(superseded_at=None).values_list("annotator__external_name", flat=True)
@@ -76,7 +76,7 @@ def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, co
 
 
 def test_more_are_asked_for_beside_those_that_arrive(project, owner, upload, commits_first):
-    (other, _) = commits_first(lambda: bring_in(project, "import 7", piet=(0, 1)))
+    (other, _) = commits_first(lambda: bring_in(project, "another file", piet=(0, 1)))
     lifecycle.change_needed(project, 4)
     other.result(10)
     assert Comparison.objects.get().needed == 8
@@ -89,7 +89,7 @@ def test_a_check_goes_on_while_another_import_brings_verdicts(project, upload):
     def meanwhile(execute, sql, parameters, many, context):
         if 'FROM "annotate_judgment"' in sql and not arrived:  # once the claims were looked at
             arrived.append("piet")
-            bring_in(project, "import 7", piet=(0, 1))
+            bring_in(project, "another file", piet=(0, 1))
         return execute(sql, parameters, many, context)
 
     row = Candidate("Once", (Answer("upon"), Answer("more")), (Opinion((1, 0), "", "ada"),))
