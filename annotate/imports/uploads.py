@@ -34,7 +34,7 @@ from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Ite
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
 from annotate.judgments.imported import take_back
 from annotate.models import Comparison, Import, Judgment, Prompt, RefusedRow, User
-from annotate.models.conflicts import update_in_parts
+from annotate.models.conflicts import again_on_race, update_in_parts
 from annotate.projects import trail
 from primitives.text import make_storable
 
@@ -278,20 +278,28 @@ def _write_some(upload: Import) -> None:
     state = State.DONE if rows.over else State.RUNNING
     try:
         _refuse_news(upload, refused)
-        with transaction.atomic():
-            outcome = Outcome(Counter(upload.counts.get("made", {})), upload.counts.get("remarks", []))
-            # The row first: a second window waits for it here, and then finds that this step is done.
-            if not _advance(upload, rows, state, upload.counts, upload.errors):
-                return
-            update = upload.counts.get("update", False)
-            outcome.add(writing.write(upload.project, items, batch(upload), update=update))
-            counts = {**upload.counts, "made": dict(outcome.counts), "remarks": outcome.remarks}
-            Import.objects.filter(pk=upload.pk).update(counts=counts)
+        if not _record_step(upload, rows, items, state):
+            return
     except ImportRefusedError as error:  # something that came up after the check
         _advance(upload, rows, State.REFUSED, upload.counts, [list(one) for one in error.errors])
         state = State.REFUSED
     if state != State.RUNNING:
         forget_files(upload)
+
+
+@again_on_race
+def _record_step(upload: Import, rows: Rows, items: list[tuple[int, Item]], state: State) -> bool:
+    """Write the items of a step, unless another window was faster. Raises ImportRefusedError."""
+    with transaction.atomic():
+        outcome = Outcome(Counter(upload.counts.get("made", {})), upload.counts.get("remarks", []))
+        # The row first: a second window waits for it here, and then finds that this step is done.
+        if not _advance(upload, rows, state, upload.counts, upload.errors):
+            return False
+        update = upload.counts.get("update", False)
+        outcome.add(writing.write(upload.project, items, batch(upload), update=update))
+        counts = {**upload.counts, "made": dict(outcome.counts), "remarks": outcome.remarks}
+        Import.objects.filter(pk=upload.pk).update(counts=counts)
+    return True
 
 
 def _refuse_news(upload: Import, refused: list[tuple[int, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO, NamedTuple, cast
 
 from django.db import transaction
@@ -22,6 +23,7 @@ from annotate.imports.reader import WHOLE_FILE, nothing_in
 from annotate.imports.records import BATCH, ImportRefusedError
 from annotate.imports.writing import Outcome
 from annotate.models import Project
+from annotate.models.conflicts import again_on_race
 from annotate.projects import trail
 from primitives.garbage import many_objects
 
@@ -73,7 +75,8 @@ def import_file(
     report = Report(Check(project, options))
     try:
         with many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
-            _write(report, blocks, name, update=update, told=told, before_commit=blocks.go_on)
+            write = partial(again_on_race(writing.write), before_commit=blocks.go_on)
+            _write(report, blocks, name, write, update=update, told=told)
     except RefusalError as error:
         raise ImportStoppedError(error.message, report) from error
     except OSError as error:
@@ -116,9 +119,15 @@ def import_whole(
         if errors or report.nothing:
             count = max(report.check.counts["wrong"], 1)
             raise ImportRefusedError(errors or [(WHOLE_FILE, report.nothing)], count)
-        with transaction.atomic():
-            _write(report, (Block(items, 0) for items in spool.blocks()), name, update=update)
+        _write_spooled(report, spool, name, update=update)
     return report.outcome
+
+
+@again_on_race
+def _write_spooled(report: Report, spool: Spool, name: str, *, update: bool) -> None:
+    report.outcome = Outcome()
+    with transaction.atomic():
+        _write(report, (Block(items, 0) for items in spool.blocks()), name, writing.write, update=update)
 
 
 def _blocks(
@@ -151,16 +160,15 @@ def _write(
     report: Report,
     blocks: Iterable[Block],
     name: str,
+    write: Callable[..., Outcome],
     *,
     update: bool,
     told: Callable[[int], None] = lambda rows: None,
-    before_commit: Callable[[], None] = lambda: None,
 ) -> None:
     project, outcome = report.check.project, report.outcome
     try:
         for block in blocks:
-            more = writing.write(project, block.items, BATCH, update=update, before_commit=before_commit)
-            outcome.add(more)
+            outcome.add(write(project, block.items, BATCH, update=update))
             told(block.rows)
     finally:
         if outcome.changes_something:
