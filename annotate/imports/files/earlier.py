@@ -37,6 +37,8 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS policy (number INTEGER PRIMARY KEY, name TEXT UNIQUE)",
     "CREATE TABLE IF NOT EXISTS place (position INTEGER, line INTEGER, policies TEXT)",
 )
+# In the names of files: an upgrade reads none that an earlier version has laid out otherwise.
+LAYOUT = hashlib.blake2b("".join(TABLES).encode(), digest_size=4).hexdigest()
 INSERT = (
     "INSERT OR IGNORE INTO meaning SELECT ?, ?, ? "
     "WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM meaning WHERE key = ? LIMIT ?)) < ?"
@@ -271,7 +273,7 @@ def _hash(*words: str) -> bytes:
 
 def path_of(upload: Import) -> Path:
     """Return the file that keeps the records of a check from step to step. Each machine has its own."""
-    return _folder() / f"{upload.options['pass']}.sqlite3"
+    return _folder() / f"{upload.options['pass']}-{LAYOUT}.sqlite3"
 
 
 def is_busy(error: sqlite3.Error) -> bool:
