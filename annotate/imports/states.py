@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item
 from annotate.models import Judgment
+from annotate.sources.candidates import order_completions
 from annotate.text.chats import Content
 from primitives.text import printable
 
@@ -79,7 +80,8 @@ class OpinionState:
 class PairState:
     """A comparison as it is stored, or will be. `policies`, `contents` and `completions` (ids) are by the key.
 
-    `opinions` are by the annotator's name.
+    `opinions` are by the annotator's name. The metadata has its completions in the order of `policies`: that of the
+    comparison where it is stored.
     """
 
     prompt: PromptState
@@ -153,7 +155,8 @@ def policy_differences(known: PairState, item: Item) -> Iterator[Difference]:
 
 def pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
     """Yield in what a record says otherwise of its pair: id, metadata, gold, withdrawn or not."""
-    yield from _differences(known, ("id", "metadata"), item.external_id, item.metadata)
+    metadata = order_completions(item.metadata, item.keys, list(known.policies))
+    yield from _differences(known, ("id", "metadata"), item.external_id, metadata)
     if item.gold is not None and known.gold_key != item.gold_key:
         here = side_of(item, known.gold_key) or NO_GOLD
         yield Difference(known, "gold_key", "gold", here, item.gold, value=item.gold_key)
