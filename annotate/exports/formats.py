@@ -1,6 +1,6 @@
 """The table of formats: what each is called, which rows it takes, and how it writes them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -35,7 +35,7 @@ class Format:
     label: Promise
     source: Source
     extension: str
-    write: Callable[[Iterable[Row], Sequence[str]], Iterator[bytes]]
+    write: Callable[[writers.Rows, Sequence[str]], Iterator[bytes]]
     record: Callable[[Row], Iterator[Row]] | None = None
     columns: tuple[str, ...] = ()
     texts: str = ""
