@@ -174,6 +174,26 @@ def test_records_of_refused_rows_are_read_from_their_file():
     assert lines == [dump(refused[0]["record"]), b"{broken record", dump(refused[2])]
 
 
+@pytest.mark.parametrize("record", [[1, 2], 5, None, True, {}])
+def test_a_refused_row_may_be_any_json(record):
+    refused = [
+        {"line": 7, "reason": "Each line must be a JSON object.", "record": record},
+        {"line": 8, "reason": "Why.", "record": {"prompt": "Sky?"}},
+    ]
+    for rows in (refused, refused[::-1]):
+        with as_lines(io.BytesIO(b"\n".join(map(dump, rows))), "rows-refused.jsonl", LIMIT) as found:
+            lines = found.file.read().splitlines()
+        assert lines == [dump(row["record"]) for row in rows]
+
+
+def test_a_mended_refused_row_keeps_its_line_separators():
+    record = '{"prompt": "one\u2028two\u0085three",\r\n "completion_a": "x"}\n'
+    content = dump({"line": 7, "reason": "Why.", "record": record})
+    with as_lines(io.BytesIO(content), "rows-refused.jsonl", LIMIT) as found:
+        [line] = found.file.read().split(b"\n")[:-1]
+    assert json.loads(line) == {"prompt": "one\u2028two\u0085three", "completion_a": "x"}
+
+
 def test_records_of_tables_and_documents_are_placed_by_row():
     with as_lines(io.BytesIO(sheet()), "a.xlsx", LIMIT) as found:
         lines = found.file.read().splitlines()
