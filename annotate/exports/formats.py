@@ -85,7 +85,7 @@ FORMATS = {
                without=("several_messages", "images")),
         Format("axolotl", _("Axolotl, chat_template.default (JSON Lines)"), _PAIRS, "jsonl", writers.json_lines,
                trainers.axolotl, texts="messages",
-               without=("several_messages", "images", "calls", "reasoning", "empty")),
+               without=("several_messages", "images", "calls", "reasoning", "empty", "blanks")),
         Format("comparisons", _("Comparisons with every judgment (JSON Lines)"), _COMPARISONS, "jsonl",
                writers.json_lines, has_columns=True, has_ties=True),
         Format("argilla", _("Argilla records (JSON)"), _COMPARISONS, "json", writers.json_array, tools.argilla,
