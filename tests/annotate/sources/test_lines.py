@@ -154,6 +154,16 @@ def test_one_sheet_is_read_and_the_others_are_told(asked, prompt):
     assert (found.sheets, found.sheet) == (("One", "Two", "Three"), asked or "Two")
 
 
+@pytest.mark.parametrize("asked", ["", "é" * 200])
+def test_the_name_of_a_sheet_is_cut_and_still_names_it(asked):
+    long, data = "é" * 1_000_000, {"A1": "prompt", "A2": "one"}
+    content = xlsx({"A1": "A title"}, **{long: data, f"x{long}": {"A1": "prompt"}})
+    with as_lines(io.BytesIO(content), "a.xlsx", LIMIT, sheet=asked) as found:
+        rows = [json.loads(line) for line in found.file.read().splitlines() if line]
+    assert rows == [{"prompt": "one"}]
+    assert (found.sheets, found.sheet) == (("One", "é" * 200, f"x{'é' * 199}"), "é" * 200)
+
+
 def test_a_sheet_that_is_not_there_is_refused_by_its_name():
     with (
         pytest.raises(FileError, match="has no sheet “Four”"),
