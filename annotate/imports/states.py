@@ -181,8 +181,9 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
         before, after = _in_words(here, item), _in_words(there, item)
-        if here.left != there.left and here._replace(left=there.left) == there:
-            before, after = (_side_in_words(one, item) for one in (here, there))
+        if here._replace(left=there.left) == there:
+            name = _("the completion that “%(name)s” saw on the left") % {"name": printable(annotator, 40)}
+            before, after = (side_of(item, one.left) or "" for one in (here, there))
         elif before == after:
             before, after = (_rest_in_words(one) for one in (here, there))
         yield Difference(known, "said", name, before, after, value=there)
@@ -195,10 +196,6 @@ def _in_words(said: Said, item: Item) -> str:
         return verdict
     strength = f" ({Judgment.Strength(said.strength).label})" if said.strength else ""
     return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
-
-
-def _side_in_words(said: Said, item: Item) -> str:
-    return _("%(side)s on the left") % {"side": side_of(item, said.left)} if said.left else ""
 
 
 def _rest_in_words(said: Said) -> str:
