@@ -1,4 +1,4 @@
-"""What a file says of each completion stays with it, in whichever order they come."""
+"""Metadata of each completion stays with it, in whichever order a file names the two."""
 
 import json
 
