@@ -98,3 +98,17 @@ def test_seeds_come_in_again_as_they_left(project, sides, name):
     bring_in(other, *rows)
     assert seeds(other) == EXPECTED
     assert bring_in(other, *rows, update=True) == {"duplicates": len(NUMBERS)}
+
+
+def test_a_corrected_policy_moves_no_seed(project):
+    """The row that corrects it names the completions in the other order, and says nothing of their seeds."""
+    texts = {"prompt": "Once", "id": "7"}
+    wrong = texts | {"completion_a": "good", "completion_b": "bad", "policy_a": "m", "policy_b": "n"}
+    wrong["metadata"] = {"completions": [{"seed": 11}, {"seed": 22}]}
+    right = texts | {"completion_a": "bad", "completion_b": "good", "policy_a": "o", "policy_b": "m"}
+    for row in (wrong, right):
+        [candidate] = find_format([row]).rows(row)
+        write(project, [(1, item) for item in expand(candidate, Choices("comparisons"))], update=True)
+    corrected = Comparison.objects.get(withdrawn_at=None)
+    assert corrected.first.text == "bad"
+    assert corrected.metadata == {"completions": [{"seed": 22}, {"seed": 11}]}
