@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -79,6 +81,12 @@ def folder(selection: Selection, written: Written) -> Iterator[tuple[str, Iterab
     """Yield the files of a folder by their names, each to be taken before the next."""
     observed = card.Observed() if selection.format.name == "datasets" else None
     names: dict[str, str] = {}
+
+    @cache
+    def message_type(kind: str) -> Any:
+        """Return the type of messages in all parts of the split, which readers load as one."""
+        return writers.message_type(selection.rows(kind=kind))
+
     for stem, kind, part in _places(selection):
         name = f"{stem}.{selection.format.extension}"
         names[stem] = name
@@ -86,7 +94,7 @@ def folder(selection: Selection, written: Written) -> Iterator[tuple[str, Iterab
         def rows(name: str = name, kind: str = kind, part: str = part) -> Iterator[Row]:
             return selection.rows(part, kind, observed.begin(name) if observed else None)
 
-        yield name, _write(selection, FileRows(name, rows, written))
+        yield name, _write(selection, FileRows(name, rows, written, partial(message_type, kind)))
     if observed is not None:
         yield "README.md", [card.write(selection, observed, written).encode()]
     elif selection.format.name == "llama_factory":

@@ -1,6 +1,6 @@
 """The table of formats: what each is called, which rows it takes, and how it writes them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -35,7 +35,7 @@ class Format:
     label: Promise
     source: Source
     extension: str
-    write: Callable[[Iterable[Row], Sequence[str]], Iterator[bytes]]
+    write: Callable[[writers.Rows, Sequence[str]], Iterator[bytes]]
     record: Callable[[Row], Iterator[Row]] | None = None
     columns: tuple[str, ...] = ()
     texts: str = ""
@@ -85,7 +85,7 @@ FORMATS = {
                without=("several_messages", "images")),
         Format("axolotl", _("Axolotl, chat_template.default (JSON Lines)"), _PAIRS, "jsonl", writers.json_lines,
                trainers.axolotl, texts="messages",
-               without=("several_messages", "images", "calls", "reasoning", "empty")),
+               without=("several_messages", "images", "calls", "reasoning", "empty", "blanks")),
         Format("comparisons", _("Comparisons with every judgment (JSON Lines)"), _COMPARISONS, "jsonl",
                writers.json_lines, has_columns=True, has_ties=True),
         Format("argilla", _("Argilla records (JSON)"), _COMPARISONS, "json", writers.json_array, tools.argilla,

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import CharField, Func, Q
 
+from annotate.exports import writers
 from annotate.exports.formats import Format, Source
 from annotate.exports.shapes import Row, is_chat, shaped
 from annotate.exports.splits import Split
@@ -160,8 +161,19 @@ class Written:
 class FileRows:
     """The records of one file, which can be gone through more than once. Each time they are counted from zero."""
 
-    def __init__(self, name: str, make: Callable[[], Iterator[Row]], written: Written) -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Iterator[Row]],
+        written: Written,
+        message_type: Callable[[], Any] | None = None,
+    ) -> None:
         self.name, self._make, self._written = name, make, written
+        self._message_type = message_type
+
+    def message_type(self) -> Any:
+        """Return the type of messages, as `writers.message_type` does, of all files that are read together."""
+        return self._message_type() if self._message_type else writers.message_type(self)
 
     def __iter__(self) -> Iterator[Row]:
         self._written.rows[self.name] = 0

@@ -3,9 +3,9 @@
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from annotate.exports.shapes import Row
 from annotate.pairs.lines import csv_lines, json_line
@@ -94,7 +94,16 @@ class Sink:
         return found
 
 
-def parquet(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
+class Rows(Protocol):
+    """The rows of a file, which can be gone through more than once."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def message_type(self) -> Any:
+        """Return the type of messages in it and in the files that are read together with it."""
+
+
+def parquet(rows: Rows, columns: Sequence[str]) -> Iterator[bytes]:
     """Yield rows as a Parquet file with typed columns. `rows` is gone through twice for chats."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -102,8 +111,8 @@ def parquet(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
     rest = iter(rows)
     some = list(islice(rest, ROWS_AT_A_TIME))
     head, messages = some[0] if some else {}, None
-    if any(isinstance(head.get(column), list) for column in CONTENT):
-        messages = _message_type(rows)
+    if not some or _has_messages(head):
+        messages = rows.message_type()
         rest = iter(rows)
         some = list(islice(rest, ROWS_AT_A_TIME))
     schema = pa.schema([(column, _type(column, head, messages)) for column in columns])
@@ -116,23 +125,33 @@ def parquet(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
     yield sink.drain()
 
 
-def _message_type(rows: Iterable[Row]) -> Any:
+def message_type(rows: Iterable[Row]) -> Any:
     """Return the type of messages: a list of roles and contents, or JSON where one of them holds anything else.
+
+    None for rows of plain text.
 
     A type for every key would fill each message with the keys of all others, and change what was said. `datasets` reads
     JSON as messages, and other readers as text.
     """
     import pyarrow as pa
 
+    rest = iter(rows)
+    first = next(rest, {})
+    if not _has_messages(first):
+        return None
     is_plain = all(
         message.keys() == PLAIN_MESSAGE and isinstance(message["content"], str)
-        for row in rows
+        for row in chain([first], rest)
         for column in CONTENT
         if isinstance(content := row.get(column), list)
         for message in content
     )
     plain = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     return plain if is_plain else pa.json_()
+
+
+def _has_messages(row: Row) -> bool:
+    return any(isinstance(row.get(column), list) for column in CONTENT)
 
 
 def _type(column: str, head: Row, messages: Any) -> Any:

@@ -29,6 +29,7 @@ from annotate.imports.states import (
 )
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
 from annotate.models.conflicts import find_keys, find_named
+from annotate.sources.candidates import order_completions
 from annotate.text.chats import EMPTY, content_key
 from primitives.text import printable
 
@@ -256,7 +257,9 @@ class Matcher:
             item,
             policies=(first, second),
             external_id=item.external_id or known.external_id,
-            metadata=known.metadata if item.metadata is None else item.metadata,
+            metadata=order_completions(known.metadata, list(known.policies), item.keys)
+            if item.metadata is None
+            else item.metadata,
             gold=side_of(item, known.gold_key) if item.gold is None else item.gold,
         )
         earlier = [one for one in self.pairs[item.pair_key] if one.policies == dict(named(corrected))]

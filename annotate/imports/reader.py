@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
@@ -40,7 +40,8 @@ TWINS = (
 LINE_LIMIT = CHARACTERS  # bytes of a line
 HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
 WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
-HEAD = 8 * 1024  # bytes looked at to see whether this is text at all, and for the ids of Qualtrics' questions
+HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
+HEADINGS_BYTES = 1024 * 1024  # of the rows below the names of columns that are looked at
 CHUNK = 1024 * 1024  # bytes read at a time where lines end with CR alone
 
 csv.field_size_limit(LINE_LIMIT)  # a longer cell is refused by what it holds, with its own limit named
@@ -224,13 +225,10 @@ class Reader:
     def _pass_over_headings(self) -> None:
         """Pass over the two rows below the names of columns that Qualtrics writes: questions, and their ids."""
         after, line = self.position, self.line
-        has_ids = b"ImportId" in self.file.read(HEAD)
-        self.file.seek(after)
-        if not has_ids:
-            return
+        lines = takewhile(lambda _text: self.position - after <= HEADINGS_BYTES, self._lines)
         with suppress(csv.Error):
-            rows = csv.reader(self._lines, delimiter=self.separator)
-            if are_import_ids(list(islice(rows, 2))[1:]):
+            rows = list(islice(csv.reader(lines, delimiter=self.separator), 2))
+            if self.position - after <= HEADINGS_BYTES and are_import_ids(rows[1:]):
                 self._broken = None
                 return
         self.file.seek(after)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item
 from annotate.models import Judgment
+from annotate.sources.candidates import order_completions
 from annotate.text.chats import Content
 from primitives.text import printable
 
@@ -79,7 +80,8 @@ class OpinionState:
 class PairState:
     """A comparison as it is stored, or will be. `policies`, `contents` and `completions` (ids) are by the key.
 
-    `opinions` are by the annotator's name.
+    `opinions` are by the annotator's name. The metadata has its completions in the order of `policies`: that of the
+    comparison where it is stored.
     """
 
     prompt: PromptState
@@ -153,7 +155,8 @@ def policy_differences(known: PairState, item: Item) -> Iterator[Difference]:
 
 def pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
     """Yield in what a record says otherwise of its pair: id, metadata, gold, withdrawn or not."""
-    yield from _differences(known, ("id", "metadata"), item.external_id, item.metadata)
+    metadata = order_completions(item.metadata, item.keys, list(known.policies))
+    yield from _differences(known, ("id", "metadata"), item.external_id, metadata)
     if item.gold is not None and known.gold_key != item.gold_key:
         here = side_of(item, known.gold_key) or NO_GOLD
         yield Difference(known, "gold_key", "gold", here, item.gold, value=item.gold_key)
@@ -178,8 +181,9 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
         before, after = _in_words(here, item), _in_words(there, item)
-        if here.left != there.left and here._replace(left=there.left) == there:
-            before, after = (_side_in_words(one, item) for one in (here, there))
+        if here._replace(left=there.left) == there:
+            name = _("the completion that “%(name)s” saw on the left") % {"name": printable(annotator, 40)}
+            before, after = (side_of(item, one.left) or "" for one in (here, there))
         elif before == after:
             before, after = (_rest_in_words(one) for one in (here, there))
         yield Difference(known, "said", name, before, after, value=there)
@@ -192,10 +196,6 @@ def _in_words(said: Said, item: Item) -> str:
         return verdict
     strength = f" ({Judgment.Strength(said.strength).label})" if said.strength else ""
     return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
-
-
-def _side_in_words(said: Said, item: Item) -> str:
-    return _("%(side)s on the left") % {"side": side_of(item, said.left)} if said.left else ""
 
 
 def _rest_in_words(said: Said) -> str:

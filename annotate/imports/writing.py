@@ -23,6 +23,7 @@ from annotate.judgments.imported import ImportedJudgment, change_needed, record_
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt, prompt_columns
 from annotate.models.conflicts import count_new_tables, has_claims_first, reserve_keys, store_rows
 from annotate.people import external
+from annotate.sources.candidates import order_completions
 from annotate.text.chats import as_completion
 from primitives.chunks import chunks
 
@@ -203,7 +204,8 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str, *, are_co
     rows = []
     for pair in pairs:
         both = pair.completions
-        first, second = (both[key] for key in _in_order(pair))
+        order = _in_order(pair)
+        first, second = (both[key] for key in order)
         judged = sum(one.takes_place for one in pair.opinions.values())
         rows.append(
             {
@@ -213,7 +215,7 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str, *, are_co
                 "kind": (Comparison.Kind.GOLD if pair.gold_key else Comparison.Kind.STANDARD).value,
                 "gold_preferred_id": both[pair.gold_key] if pair.gold_key else None,
                 "external_id": pair.external_id,
-                "metadata": pair.metadata,
+                "metadata": order_completions(pair.metadata, list(pair.policies), order),
                 "withdrawn_at": now if pair.is_withdrawn else None,
                 # No one else is asked about what was judged elsewhere, unless an admin asks for more.
                 "needed": judged or project.judgments_needed,

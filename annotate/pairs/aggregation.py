@@ -14,9 +14,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from django.db.models import Case, Expression, F, Q, QuerySet, TextField, Value, When
+from django.db.models import Case, Expression, F, Func, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Cast
-from django.db.models.lookups import Contains
+from django.db.models.lookups import Contains, Exact
 
 from annotate.models import Comparison, Judgment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
@@ -227,6 +227,7 @@ def _unfit(
 # --- What a comparison holds -------------------------------------------------------------------------------------
 
 SIDES = ("first", "second")
+BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Python knows none beyond
 IMAGE, CALLS, REASONING = '"type": "image_url"', '"tool_calls": ', '"reasoning_content": '  # as JSON has them
 
 
@@ -260,7 +261,26 @@ def has_reasoning() -> Q:
 
 def has_empty_completion() -> Q:
     """Return the condition that a completion of a comparison is blank."""
-    return Q(comparison__first__text__regex=r"^\s*$") | Q(comparison__second__text__regex=r"^\s*$")
+    first, second = (Q(Exact(_Stripped(f"comparison__{side}__text"), Value(""))) for side in SIDES)
+    return first | second
+
+
+def differs_in_blanks() -> Q:
+    """Return the condition that the completions of a comparison are equal without the blanks around them."""
+    return Q(Exact(*(_Stripped(f"comparison__{side}__text") for side in SIDES)))
+
+
+class _Stripped(Func):
+    """A text without the blanks around it, those that Python strips: databases have classes of their own."""
+
+    function = "TRIM"
+    output_field = TextField()
+
+    def __init__(self, text: str) -> None:
+        super().__init__(F(text), Value(BLANKS))
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        return self.as_sql(compiler, connection, function="BTRIM")
 
 
 def _any_completion_has(json: str) -> Q:

@@ -25,6 +25,7 @@ REASONS = EXCLUSIONS | {
     "calls": _("with calls of tools"),
     "reasoning": _("with a completion’s reasoning"),
     "empty": _("with an empty completion"),
+    "blanks": _("with completions that differ only in the blanks around them"),
 }
 # Contents for which a format may have no place.
 CONTENTS: dict[str, Callable[[], Q]] = {
@@ -33,6 +34,7 @@ CONTENTS: dict[str, Callable[[], Q]] = {
     "calls": aggregation.has_calls,
     "reasoning": aggregation.has_reasoning,
     "empty": aggregation.has_empty_completion,
+    "blanks": aggregation.differs_in_blanks,
 }
 
 

@@ -4,6 +4,7 @@ Rows are streamed: a batch of pairs is in memory at a time. Free-form objects (m
 text inside their column, so that every row has the same types and any reader of tables takes the file.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
@@ -16,8 +17,18 @@ from annotate.pairs.aggregation import Pair, Vote, read_votes
 from annotate.pairs.filters import Filters, sift
 from annotate.pairs.frozen import stored_pairs, stored_ratings
 from annotate.pairs.settings import PairSettings
-from annotate.pairs.texts import AT_A_TIME, Texts, in_one_type, in_order, parse, read_ahead, shared_prompt_ids
+from annotate.pairs.texts import (
+    AT_A_TIME,
+    Texts,
+    as_text,
+    in_one_type,
+    in_order,
+    parse,
+    read_ahead,
+    shared_prompt_ids,
+)
 from annotate.people.pseudonyms import pseudonym
+from annotate.sources.candidates import order_completions
 from primitives.chunks import chunks
 
 NO_LABEL = 0.0  # of a comparison whose completions are both bad; the label of a pair is at least one half
@@ -126,7 +137,7 @@ def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) 
         "weight": pair.weight,
         "held_out": bool(texts.held_out),
         "external_id": texts.external_id,
-        "metadata": in_order(texts.metadata),
+        "metadata": _metadata(texts, chosen.pk, rejected.pk),
         "comparison": pair.comparison,
         "kind": texts.kind,
         "batch": texts.batch,
@@ -160,6 +171,13 @@ def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) 
         "imported": said[4],
         "snapshot": snapshot,
     }
+
+
+def _metadata(texts: Texts, chosen: int, rejected: int) -> str:
+    """Return the metadata of a comparison. What it says of its completions follows the columns: chosen, rejected."""
+    if chosen == texts.first.pk or '"completions"' not in texts.metadata:
+        return in_order(texts.metadata)
+    return as_text(order_completions(json.loads(texts.metadata), (rejected, chosen), (chosen, rejected)))
 
 
 def _columns_of(

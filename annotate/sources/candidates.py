@@ -4,11 +4,11 @@ A record of a file becomes one candidate, or several (a tree of replies). What a
 prompt, comparisons, judged pairs, gold) is chosen later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 Message = Mapping[str, Any]
 Content = str | list[Message]  # plain text, or chat messages
@@ -66,3 +66,21 @@ class Candidate:
     sides_known: bool = False
     losses: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=(), compare=False)
+
+
+def order_completions(
+    metadata: Mapping[str, Any] | None, keys: Sequence[Hashable], order: Sequence[Hashable]
+) -> Mapping[str, Any] | None:
+    """Return the metadata of a pair with what it says of each completion in another order of the two.
+
+    It says that under `completions`, as a list of two objects.
+    """
+    said = metadata and metadata.get("completions")
+    if not metadata or list(keys) == list(order) or not holds_completions(said):
+        return metadata
+    return {**metadata, "completions": [said[1], said[0]]}
+
+
+def holds_completions(said: object) -> TypeGuard[list[Mapping[str, Any]]]:
+    """Return whether a value has an object for each of two completions."""
+    return isinstance(said, list) and len(said) == 2 and all(isinstance(one, Mapping) for one in said)

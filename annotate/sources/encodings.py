@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 SAMPLE = 64 * 1024  # bytes that the guess is made from
 SEARCHED = 64 * 1024 * 1024  # bytes of a file in which lines that are not UTF-8 are looked for
 LINE = 64 * 1024
+TELLING = 10  # characters beyond ASCII from which on kana tell
 CHUNK = 1024 * 1024
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -94,13 +95,17 @@ def detect(file: BinaryIO) -> str:
 
 
 def _has_euc_kana(text: bytes) -> bool:
-    """Return whether a text is EUC-JP, by its share of kana. In short ones charset-normalizer sees Big5."""
+    """Return whether a text is EUC-JP, by its share of kana. In short ones charset-normalizer sees Big5.
+
+    A few characters of Big5 may be kana by chance, as frequent ones have the bytes of kana.
+    """
     try:
         shown = codecs.getincrementaldecoder("euc-jp")().decode(text)
     except UnicodeDecodeError:
         return False
     beyond_ascii = [character for character in shown if not character.isascii()]
-    return sum("\u3040" <= character <= "\u30ff" for character in beyond_ascii) > len(beyond_ascii) / 5
+    kana = sum("\u3040" <= character <= "\u30ff" for character in beyond_ascii)
+    return len(beyond_ascii) >= TELLING and kana > len(beyond_ascii) / 5
 
 
 def _lines_not_utf8(file: BinaryIO) -> tuple[list[bytes], int]:

@@ -8,6 +8,7 @@ import hands them out, the records are taken.
 
 import codecs
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ IN_MEMORY = 4 * 1024 * 1024
 SAMPLE_LINES = 8  # shown, so that a person sees whether the encoding is right
 SAMPLE_WIDTH = 160
 SAMPLE_BYTES = 64 * 1024
+LINE_ENDS = re.compile(r"[\r\n]+")
 REFUSED = {"line", "reason", "record"}  # in a line of the file in which an import hands out refused rows
 
 
@@ -141,7 +143,7 @@ def _first_line(file: BinaryIO) -> tuple[str, bool]:
 
 def _find_turn(first_line: str) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
     """Return how a file of JSON Lines with this first line is turned into records; None if they are its lines."""
-    if _find_refused(first_line) is not None:
+    if _find_refused(first_line):
         return _unwrap
     return iter if message_trees.begins_with_message(first_line) else None
 
@@ -149,26 +151,25 @@ def _find_turn(first_line: str) -> Callable[[Iterator[bytes]], Iterator[bytes]] 
 # --- Refused rows ------------------------------------------------------------------------------------------------
 
 
-def _find_refused(line: str | bytes) -> dict[str, Any] | str | None:
-    """Return the record that a line of a file of refused rows holds: as text where it could not be read. Else None."""
+def _find_refused(line: str | bytes) -> dict[str, Any] | None:
+    """Return what a line of a file of refused rows says. None for another line."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_refused = (
-        isinstance(found, dict) and found.keys() == REFUSED and isinstance(found["record"], dict | str)
-    )
-    return found["record"] if is_refused else None
+    return found if isinstance(found, dict) and found.keys() == REFUSED else None
 
 
 def _unwrap(lines: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the records of refused rows, which may have been corrected, and any other line as it is."""
     for line in lines:
-        record = _find_refused(line)
-        if isinstance(record, str):
-            yield " ".join(record.splitlines()).encode("utf-8", "replace")
+        refused = _find_refused(line)
+        if refused is None:
+            yield line
+        elif isinstance(text := refused["record"], str):  # it could not be read
+            yield LINE_ENDS.sub(" ", text.strip("\r\n")).encode("utf-8", "replace")
         else:
-            yield line if record is None else _as_line(record)
+            yield _as_line(refused["record"])
 
 
 # --- Records -----------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[,;|\t:])"?[ \t]*\r?\n?')
 PARQUET_ROWS = 20_000_000
 ROWS_AT_A_TIME = 256  # of Parquet, in memory together
 SHEETS = 200  # of a workbook, offered
+NAME_LENGTH = 200  # characters of the name of a sheet; Excel allows 31
 SHEET_CELLS = 5_000_000  # what a sheet spans, with its blanks: calamine holds it whole
 SHEET_BYTES = 256 * 1024 * 1024  # of a workbook, unpacked
 CELL_PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
@@ -127,16 +128,16 @@ def xlsx_records(file: BinaryIO, sheet: str = "") -> Iterator[Record | None]:
     try:
         file.seek(0)
         workbook = python_calamine.load_workbook(file)
-        names = list(workbook.sheet_names)
+        names = [name[:NAME_LENGTH] for name in workbook.sheet_names]
         if sheet and sheet not in names:
             raise FileError(_("The workbook has no sheet “%(name)s”.") % {"name": printable(sheet, 40)})
         rows: list[list[Any]] = []
-        name = ""
-        for name in [sheet] if sheet else names:
-            rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        number = 0
+        for number in [names.index(sheet)] if sheet else range(len(names)):
+            rows = workbook.get_sheet_by_index(number).to_python(skip_empty_area=False)
             if sum(any(cell != "" for cell in row) for row in rows) > 1:  # the first one names the columns
                 break
-        yield {"sheets": names[:SHEETS], "sheet": name}
+        yield {"sheets": names[:SHEETS], "sheet": names[number] if names else ""}
         yield from _sheet_records(rows)
     except python_calamine.PasswordError as error:
         raise FileError(_("The workbook is locked by a password.")) from error

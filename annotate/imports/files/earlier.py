@@ -20,6 +20,7 @@ from annotate.imports.records import Item, PairOpinion
 from annotate.imports.states import Digest
 from annotate.imports.writing import NEWS, News
 from annotate.models import Import
+from annotate.sources.candidates import order_completions
 
 CACHE_KILOBYTES = 16 * 1024
 NAMED = 2  # records kept of an id: one of two that differ differs from any third
@@ -37,6 +38,8 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS policy (number INTEGER PRIMARY KEY, name TEXT UNIQUE)",
     "CREATE TABLE IF NOT EXISTS place (position INTEGER, line INTEGER, policies TEXT)",
 )
+# In the names of files: an upgrade reads none that an earlier version has laid out otherwise.
+LAYOUT = hashlib.blake2b("".join(TABLES).encode(), digest_size=4).hexdigest()
 INSERT = (
     "INSERT OR IGNORE INTO meaning SELECT ?, ?, ? "
     "WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM meaning WHERE key = ? LIMIT ?)) < ?"
@@ -150,7 +153,7 @@ class EarlierRecords:
             _kept(item.prompt_external_id),
             _kept_metadata(item.prompt_metadata),
             _kept(item.external_id),
-            _kept_metadata(item.metadata),
+            _kept_metadata(_metadata(item)),
             *policies,
             item.gold,
             item.withdrawn,
@@ -196,6 +199,7 @@ class EarlierRecords:
         # Known by these, as the record was.
         item.__dict__["digest"] = prompt.hex()
         item.__dict__["keys"] = () if first is None else (texts.key(first), texts.key(second))
+        item.metadata = order_completions(item.metadata, sorted(item.keys), item.keys)
         return item
 
     def _meanings(self, item: Item, news: Container[str]) -> Iterator[tuple[bytes, bytes, int]]:
@@ -225,7 +229,7 @@ class _Texts:
             said = (opinion.rationale for opinion in item.opinions)
             for text in (*item.keys, item.prompt_external_id, item.external_id, *said):
                 self._texts[_hash(text)] = text
-            for metadata in (item.prompt_metadata, item.metadata, {}):
+            for metadata in (item.prompt_metadata, _metadata(item), {}):
                 if metadata is not None:
                     self._metadata[_kept_metadata(metadata) or b""] = metadata
 
@@ -253,6 +257,11 @@ def _pair(item: Item) -> bytes:
     return _hash("pair", item.digest, *sorted(item.keys))
 
 
+def _metadata(item: Item) -> Mapping[str, Any] | None:
+    """Return the metadata of a pair as both orders of its completions share it."""
+    return order_completions(item.metadata, item.keys, sorted(item.keys))
+
+
 def _kept(text: str) -> bytes | None:
     return _hash(text) if text else None
 
@@ -271,7 +280,7 @@ def _hash(*words: str) -> bytes:
 
 def path_of(upload: Import) -> Path:
     """Return the file that keeps the records of a check from step to step. Each machine has its own."""
-    return _folder() / f"{upload.options['pass']}.sqlite3"
+    return _folder() / f"{upload.options['pass']}-{LAYOUT}.sqlite3"
 
 
 def is_busy(error: sqlite3.Error) -> bool:

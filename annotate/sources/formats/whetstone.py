@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
-from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.candidates import Answer, Candidate, Opinion, holds_completions
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
@@ -173,8 +173,12 @@ def _read_export(record: Record) -> Candidate:
     record = fields.read_cells(record, *CHATS)
     answers = []
     sides = _as_seen(record)
+    own = _object(record, "metadata")
+    said: list[Mapping[str, Any]] = [{}, {}]  # of the chosen and the rejected completion
+    if own and holds_completions(found := own.get("completions")) and any(found):
+        said, own = found, {key: value for key, value in own.items() if key != "completions"}
     for side in sides:
-        metadata = {
+        metadata = dict(said[SIDES.index(side)]) | {
             name: value
             for name in OF_COMPLETION
             if (value := fields.cell(record.get(f"{side}_{name}"))) not in (None, "", "{}", {}, "unknown")
@@ -188,7 +192,7 @@ def _read_export(record: Record) -> Candidate:
         answers,
         _votes(record, sides.index("chosen")),
         external_id=fields.name_of(record.get("external_id")),
-        metadata=_object(record, "metadata"),
+        metadata=own,
         prompt_external_id=fields.name_of(record.get("prompt_external_id")),
         prompt_metadata=_object(record, "prompt_metadata"),
         names=sides,

@@ -62,7 +62,7 @@ NO_COMPLETIONS = re.compile(
 )
 NO_PROMPT = re.compile(
     r"(?<![a-z])(response|answer|output|completion|generation|reply|reason|rationale|explanation|comment|feedback|reference)s?(?![a-z])"
-    r"|time|(?<![a-z])date(?![a-z])|e-?mail",
+    r"|timestamp|^time(?![a-z])|time[\W\d_]*$|(?<![a-z])date(?![a-z])|e-?mail",
     re.IGNORECASE,
 )
 # Names of columns that say which completion is worse, and of faults that the worse one has.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS
 from annotate.exports.splits import Split
+from tests.factories import compare, say
 
 pytestmark = pytest.mark.once
 
@@ -73,3 +74,31 @@ def test_the_column_says_what_the_files_do(plain, chat, select):
     }
     assert by_column == by_file
     assert len(by_file) == 3
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_folder_is_loaded_if_one_part_has_calls(project, make_member, select, tmp_path, part):
+    import datasets
+
+    annotator = make_member("anna", "annotator")
+    called = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": "{}"}}],
+    }
+    with_calls = (
+        [{"role": "user", "content": f"Add {number}."}, called, {"role": "tool", "content": "2"}]
+        for number in range(100)
+    )
+    split = Split(0, 0.3, "s")
+    chats = [[{"role": "user", "content": f"Question {number}"}] for number in range(20)]
+    chats.append(next(chat for chat in with_calls if split.part_of(chat) == part))
+    for chat in chats:
+        say(annotator, compare(project, chat, "Two.", "Three."), "first")
+    found = open_download(select(format="datasets", test="30", salt="s", parts="files"))
+    with zipfile.ZipFile(io.BytesIO(b"".join(found.chunks))) as archive:
+        archive.extractall(tmp_path / "folder")
+    loaded = datasets.load_dataset(str(tmp_path / "folder"), cache_dir=str(tmp_path / "cache"))
+    rows = [row["prompt"] for one in loaded.values() for row in one]
+    assert sorted(map(str, rows)) == sorted(map(str, chats))
+    assert found.written.total == len(chats)

@@ -171,8 +171,14 @@ def test_a_row_that_says_another_side_is_told(project):
     other = candidate(*(one._replace(left=1) for one in BOTH_SIDES.opinions[:1]))
     outcome = write(project, [(1, item) for item in expand(other, Choices("judged"))])
     [(_line, remark)] = outcome.remarks
-    assert "a on the left" in remark
-    assert "b on the left" in remark
+    assert remark == "the completion that “x” saw on the left is “a” here and “b” in this row."
+
+
+def test_a_side_that_is_new_is_told(project):
+    bring_in(project, candidate(BOTH_SIDES.opinions[0]._replace(left=None)))
+    outcome = write(project, [(1, item) for item in expand(BOTH_SIDES, Choices("judged"))])
+    [(_line, remark)] = outcome.remarks
+    assert remark == "the completion that “x” saw on the left is missing here and “a” in this row."
 
 
 def test_the_better_one_does_not_always_stand_first(project):

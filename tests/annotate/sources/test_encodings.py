@@ -35,3 +35,14 @@ SENTENCES = {
 def test_a_short_file_is_found_to_be_what_it_is(encoding: str) -> None:
     text = "\n".join(SENTENCES[encoding].format(number) for number in range(25))
     assert detect(io.BytesIO(text.encode(encoding))) == encoding
+
+
+@pytest.mark.parametrize("text", ["今天天文不太", "手中有五元", "今天中午有太太", "今日比分"])
+def test_a_few_characters_are_not_kana_by_chance(text: str) -> None:
+    content = f"prompt\n{text}\n".encode("big5")
+    assert content.decode("euc-jp")
+    assert detect(io.BytesIO(content)) == "big5"
+
+
+def test_a_line_of_kana_is_enough() -> None:
+    assert detect(io.BytesIO("prompt\n春について短い詩を書く\n".encode("euc-jp"))) == "euc-jp"

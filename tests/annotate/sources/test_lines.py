@@ -154,6 +154,16 @@ def test_one_sheet_is_read_and_the_others_are_told(asked, prompt):
     assert (found.sheets, found.sheet) == (("One", "Two", "Three"), asked or "Two")
 
 
+@pytest.mark.parametrize("asked", ["", "é" * 200])
+def test_the_name_of_a_sheet_is_cut_and_still_names_it(asked):
+    long, data = "é" * 1_000_000, {"A1": "prompt", "A2": "one"}
+    content = xlsx({"A1": "A title"}, **{long: data, f"x{long}": {"A1": "prompt"}})
+    with as_lines(io.BytesIO(content), "a.xlsx", LIMIT, sheet=asked) as found:
+        rows = [json.loads(line) for line in found.file.read().splitlines() if line]
+    assert rows == [{"prompt": "one"}]
+    assert (found.sheets, found.sheet) == (("One", "é" * 200, f"x{'é' * 199}"), "é" * 200)
+
+
 def test_a_sheet_that_is_not_there_is_refused_by_its_name():
     with (
         pytest.raises(FileError, match="has no sheet “Four”"),
@@ -172,6 +182,26 @@ def test_records_of_refused_rows_are_read_from_their_file():
     with as_lines(io.BytesIO(content), "rows-refused.jsonl", LIMIT) as found:
         lines = found.file.read().splitlines()
     assert lines == [dump(refused[0]["record"]), b"{broken record", dump(refused[2])]
+
+
+@pytest.mark.parametrize("record", [[1, 2], 5, None, True, {}])
+def test_a_refused_row_may_be_any_json(record):
+    refused = [
+        {"line": 7, "reason": "Each line must be a JSON object.", "record": record},
+        {"line": 8, "reason": "Why.", "record": {"prompt": "Sky?"}},
+    ]
+    for rows in (refused, refused[::-1]):
+        with as_lines(io.BytesIO(b"\n".join(map(dump, rows))), "rows-refused.jsonl", LIMIT) as found:
+            lines = found.file.read().splitlines()
+        assert lines == [dump(row["record"]) for row in rows]
+
+
+def test_a_mended_refused_row_keeps_its_line_separators():
+    record = '{"prompt": "one\u2028two\u0085three",\r\n "completion_a": "x"}\n'
+    content = dump({"line": 7, "reason": "Why.", "record": record})
+    with as_lines(io.BytesIO(content), "rows-refused.jsonl", LIMIT) as found:
+        [line] = found.file.read().split(b"\n")[:-1]
+    assert json.loads(line) == {"prompt": "one\u2028two\u0085three", "completion_a": "x"}
 
 
 def test_records_of_tables_and_documents_are_placed_by_row():

@@ -90,10 +90,21 @@ def test_the_prompt_is_the_first_text_if_no_name_says_it() -> None:
         {"id": "s1", "name": "helpful", "value": 1, "source": "ANNOTATION"},
         {"Timestamp": "2026/01/02 10:00:00 AM GMT+1", "Which is better? [Sky?]": "A"},
         {"model_output": "It is blue.", "ref_output": "It is red.", "reason": "It is so."},
+        *(
+            {name: "2 May 2026 10:00", "n": 1}
+            for name in ("Time", "createTime", "start_time (1)", "time_taken")
+        ),
+        {"Local timestamps": "2 May 2026 10:00", "n": 1},
     ],
 )
 def test_what_is_called_something_else_is_not_the_prompt(record: dict[str, Any]) -> None:
     assert "prompt" not in propose(columns_of([record]), [record])
+
+
+@pytest.mark.parametrize("name", ["customer time question", "sentiment", "Sometimes asked"])
+def test_a_text_may_have_time_in_its_name(name: str) -> None:
+    record = {name: "Why is the sky blue?", "n": 1}
+    assert propose(columns_of([record]), [record])["prompt"] == name
 
 
 def test_a_source_of_several_words_may_be_the_prompt() -> None:

@@ -49,6 +49,18 @@ def test_rows_that_only_resemble_headers_are_records(name: str) -> None:
     assert prompts(content, name) == ["prompt", IDS[0], IDS[1], "Sea?"]
 
 
+@pytest.mark.parametrize("characters", [10_000, 100_000])
+def test_headers_below_the_header_may_be_long(characters: int) -> None:
+    survey = [HEADER, ["Write one:\n" + "x" * characters, "Say what of"], *SURVEY[2:]]
+    assert prompts(as_csv(survey), "a.csv") == ["Sky?", "Sea?"]
+
+
+def test_a_first_record_without_an_end_is_read_up_to_a_bound() -> None:
+    file = io.BytesIO(b'prompt,topic\n"Sky?' + b"\n" * 4_000_000)
+    Reader(file, "csv", raw=True)
+    assert file.tell() < 1_100_000
+
+
 def test_a_table_of_one_column_may_say_its_name() -> None:
     for content, name in ((b"prompt\nprompt\n", "a.csv"), (xlsx(cells([["prompt"], ["prompt"]])), "a.xlsx")):
         assert prompts(content, name) == ["prompt"]

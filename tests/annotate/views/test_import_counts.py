@@ -180,6 +180,22 @@ def test_damaged_records_never_end_a_check(half_checked, damage):
     assert upload.counts.get("alone", False) == (damage is replace_by_a_folder)
 
 
+def test_a_check_goes_on_after_an_upgrade(project, owner, monkeypatch):
+    """Records that are laid out otherwise are read again, and are swept in the end."""
+    monkeypatch.setattr(checking, "ROWS_AT_A_TIME", 7)
+    rows = ContentFile(jsonl(*(judged(number % 5) for number in range(20))), "rows.jsonl")
+    upload = uploads.work(reception.receive(project, owner, rows, "jsonl").pk, 0)
+    path = earlier.path_of(upload)
+    old = path.rename(path.with_name(f"{upload.options['pass']}.sqlite3"))
+    with closing(sqlite3.connect(old)) as database:
+        database.execute("ALTER TABLE record ADD COLUMN sides_known INTEGER")
+    upload = uploads.work(upload.pk, 60)
+    assert (upload.state, upload.counts["rows"]) == (Import.State.READY, 20)
+    assert "alone" not in upload.counts
+    earlier.sweep(old.stat().st_mtime + 1)
+    assert not old.exists()
+
+
 def test_a_step_ends_while_another_window_has_the_records(half_checked, monkeypatch):
     monkeypatch.setattr(earlier, "SECONDS", 0.01)
     with EarlierRecords(earlier.path_of(half_checked)):
