@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Case, Count, Q, QuerySet, Value, When
 
 from annotate.exports.formats import Source
 from annotate.exports.selection import Selection
@@ -81,26 +81,23 @@ def _judged_comparisons(judgments: QuerySet[Judgment]) -> int:
 
 
 def _of_snapshot(snapshot: Snapshot, filters: Filters) -> dict[str, Any]:
-    pairs = snapshot.pairs.all()
-    stays = {
-        "tie": pairs.filter(label=0.5) if filters.ties == "leave" else pairs.none(),
-        "decided": pairs.exclude(label=0.5) if filters.ties == "only" else pairs.none(),
-    }
-    for some in stays.values():
-        pairs = pairs.exclude(pk__in=some.values("pk"))
-    for reason, unwanted in filters.unwanted().items():
-        stays[reason] = pairs.filter(unwanted)
-        pairs = pairs.exclude(pk__in=stays[reason].values("pk"))
+    why_not = dict(filters.unwanted())
+    if filters.ties == "leave":
+        why_not = {"tie": Q(label=0.5), **why_not}
+    elif filters.ties == "only":
+        why_not = {"decided": ~Q(label=0.5), **why_not}
     if filters.side is not None:
-        stays["not_held_out" if filters.side else "held_out"] = pairs.filter(held_out=not filters.side)
-        pairs = pairs.filter(held_out=filters.side)
-    excluded = Counter(snapshot.counts.get("excluded", {}))
-    excluded.update({reason: some.count() for reason, some in stays.items()})
-    by_side = dict(pairs.order_by().values_list("held_out").annotate(found=Count("pk")))
+        why_not["not_held_out" if filters.side else "held_out"] = Q(held_out=not filters.side)
+    reason = Case(*(When(met, then=Value(name)) for name, met in why_not.items()), default=Value(""))
+    found = snapshot.pairs.order_by().annotate(reason=reason).values_list("reason", "held_out")
+    excluded, by_side = Counter(snapshot.counts.get("excluded", {})), Counter[bool]()
+    for name, held_out, count in found.annotate(count=Count("pk")):
+        counter, key = (excluded, name) if name else (by_side, held_out)
+        counter[key] += count
     return {
         **snapshot.counts,
         "pairs": sum(by_side.values()),
-        "train": by_side.get(False, 0),
-        "held_out": by_side.get(True, 0),
+        "train": by_side[False],
+        "held_out": by_side[True],
         "excluded": {reason: number for reason, number in sorted(excluded.items()) if number},
     }
