@@ -331,3 +331,18 @@ def test_a_pattern_that_never_ends_is_ended(
     change_settings(adapter, **ENDLESS_PATTERNS[option])
     with pytest.raises(ModelError, match=r"matching its patterns takes longer than 0\.2 s"):
         load_policy(TrainConfig(base_model=str(models["untied"]), start_adapter=str(adapter)))
+
+
+def test_adapters_with_many_patterns_are_taken(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "_PATTERN_SECONDS", 0.5)
+    adapter = save_foreign(models["untied"], tmp_path / "adapter")
+    ranks = {f"layers.{number}.other_proj": 4 for number in range(600)}  # more than `re` remembers
+    change_settings(adapter, rank_pattern=ranks)
+    config = {
+        "base_model": str(models["untied"]),
+        "start_adapter": str(adapter),
+        "lora": {"r": 2, "alpha": 8},
+    }
+    assert load_policy(TrainConfig.from_dict(config)).model
