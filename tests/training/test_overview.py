@@ -7,6 +7,7 @@ from annotate.models import Flag, Prompt
 from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE, judge
+from tests.training.pages import as_sent
 
 pytestmark = pytest.mark.once
 
@@ -74,15 +75,58 @@ def test_rounds_that_cannot_start_have_no_form_but_a_reason(project, owner, clie
     assert "start-round" not in page
 
 
-@pytest.mark.parametrize("action", ["", "write"])
-def test_no_round_starts_in_an_archived_project(project, owner, make_comparisons, client_for, action):
-    make_comparisons(1)
-    archive(project)
-    data = {"action": action, "count": "4"}
-    page = client_for(owner).post(f"{URL}rounds/", data)
+ARCHIVED = "The project is archived; open it again in its settings first."
+
+
+@pytest.mark.parametrize("form", ["form", "write_form"])
+def test_no_round_starts_in_an_archived_project(ready_project, owner, client_for, form):
+    client = client_for(owner)
+    filled = as_sent(client.get(f"{URL}rounds/").context[form])
+    archive(ready_project)
+    page = client.post(f"{URL}rounds/", filled | {"action": "write" if form == "write_form" else ""})
     assert page.status_code == 422
-    assert "is archived" in page.content.decode()
-    assert not project.rounds.exists()
+    assert ARCHIVED in page.content.decode()
+    assert not ready_project.rounds.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "given"),
+    [
+        ("rounds/", {}),
+        ("rounds/writing/", {"count": 4}),
+        ("rounds/estimates/", {"kind": "round"}),
+        ("rounds/estimates/", {"kind": "writing", "count": 4}),
+        ("rounds/estimates/", {"kind": "model", "base_model": "starter"}),
+        ("rounds/1/resume/", {}),
+    ],
+)
+def test_no_work_is_given_out_by_the_api_once_archived(
+    ready_project, make_round, owner, client_for, address, given
+):
+    failed = make_round("failed") if "resume" in address else None
+    archive(ready_project)
+    where = f"/api/v1/projects/reviews/{address}"
+    answer = client_for(owner).post(where, given, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]) == (400, ARCHIVED)
+    assert not ready_project.rounds.filter(state="queued").exists()
+    assert not ready_project.estimates.exists()
+    if failed:
+        failed.refresh_from_db()
+        assert failed.state == "failed"
+
+
+def test_a_failed_round_offers_no_resume_once_archived(ready_project, make_round, owner, client_for):
+    failed = make_round("failed")
+    client, offer = client_for(owner), 'value="resume'
+    assert client.get(failed.get_absolute_url()).content.decode().count(offer) == 2
+    archive(ready_project)
+    page = client.get(failed.get_absolute_url()).content.decode()
+    assert offer not in page
+    assert "Once it is opened again, the round can be resumed." in page
+    page = client.post(failed.get_absolute_url(), {"action": "resume"}, follow=True).content.decode()
+    assert ARCHIVED in page
+    failed.refresh_from_db()
+    assert failed.state == "failed"
 
 
 def test_members_of_an_archived_project_are_not_promised_one(project, owner, client_for):
