@@ -3,11 +3,12 @@
 import pytest
 
 from annotate.judgments import judging
-from annotate.models import Flag, Prompt
+from annotate.models import Flag, Policy, Prompt
 from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE, judge
 from tests.training.pages import as_sent
+from training.models import Endpoint
 
 pytestmark = pytest.mark.once
 
@@ -62,6 +63,52 @@ def leave_without_model(project):
     project.current_policy = None
     project.save()
     project.policies.update(kind="external")
+
+
+def leave_with_endpoint(project):
+    """Leave a project with policies that files named, and one that an endpoint writes as."""
+    leave_without_model(project)
+    policy = Policy.objects.create(project=project, name="served", kind="external")
+    Endpoint.objects.create(policy=policy, url="https://models.example/v1", model="one")
+
+
+def test_an_endpoint_writes_and_no_step_leads_to_training(
+    project, owner, teammate, make_comparisons, client_for
+):
+    def seen():
+        page = client_for(owner).get(URL)
+        return page.context["overview"].step, "/rounds/ready/" in page.content.decode()
+
+    make_comparisons(1)
+    leave_with_endpoint(project)
+    assert seen() == ("judge", False)
+    judge(project, teammate)
+    assert seen() == ("export", False)
+    desk = client_for(owner).get(f"{URL}judge/").content.decode()
+    assert "Start a round" not in desk
+    assert ">Export</a>" in desk
+    project.comparisons.all().delete()
+    assert seen() == ("sample", False)
+
+
+def test_the_page_of_rounds_lets_an_endpoint_write_alone(project, owner, make_comparisons, client_for):
+    make_comparisons(1)
+    leave_with_endpoint(project)
+    page = client_for(owner).get(f"{URL}rounds/").content.decode()
+    assert "Write comparisons" in page
+    assert "Start the round" not in page
+    assert "no model that can be trained" in page
+
+
+@pytest.mark.parametrize(
+    ("leave", "is_offered"), [("leave_with_endpoint", True), ("leave_without_model", False)]
+)
+def test_imported_prompts_lead_to_a_policy_that_writes(project, owner, client_for, leave, is_offered):
+    globals()[leave](project)
+    made = {"made": {"prompts": 3}}
+    upload = project.imports.create(created_by=owner, state="done", format="jsonl", size=1, counts=made)
+    page = client_for(owner).get(f"{URL}import/{upload.pk}/").content.decode()
+    assert ("Let the policy write for the prompts" in page) == is_offered
 
 
 @pytest.mark.parametrize(("closed", "said"), [("archived", "opened again"), ("no_model", "has no model")])
