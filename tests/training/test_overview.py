@@ -179,7 +179,7 @@ def test_a_failed_round_offers_no_resume_once_archived(ready_project, make_round
 def test_members_of_an_archived_project_are_not_promised_one(project, owner, client_for):
     archive(project)
     page = client_for(owner).post(f"{URL}members/", {"person": "nora", "role": "annotator"}).content.decode()
-    assert "Invitations wait until it is opened again" in page
+    assert "Invited people see their invitation once the project is opened again" in page
     assert "when they next sign in" not in page
 
 

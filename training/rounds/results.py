@@ -3,7 +3,7 @@
 A fresh comparison has two completions of the new policy (on-policy, so that the next round learns from what the
 policy writes now): all that it wrote for it, or two that were chosen among several candidates (`choosing/`). A gate
 comparison has one of the new policy and one of the policy before, on a held-out prompt. Completions that are empty or
-equal, or that no database holds, are passed over and counted.
+equal, or that PostgreSQL does not store, are passed over and counted.
 """
 
 import random
