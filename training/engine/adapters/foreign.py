@@ -40,8 +40,9 @@ class AdapterFiles:
         kind = self._settings.get("peft_type")
         if kind != "LORA":
             raise ModelError(f"Adapter {path} is {str(kind)[:100]}, but only LoRA adapters are trained.")
-        if problem := find_unhonoured(self._settings):
-            raise ModelError(f"Adapter {path} {problem}.")
+        if unhonoured := find_unhonoured(self._settings):
+            problem, named = unhonoured
+            raise ModelError(f"Adapter {path} {problem % {'value': named}}.")
         # What is unset by another word than PEFT's own, PEFT stumbles over.
         self._settings = {name: value for name, value in self._settings.items() if value or name in HONOURED}
         self._settings.pop("runtime_config", None)  # of one process
