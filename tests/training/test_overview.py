@@ -9,6 +9,7 @@ from annotate.queueing import queue
 from tests.factories import TIE, judge
 from tests.training.pages import as_sent
 from training.models import Endpoint
+from training.rounds import state_machine
 
 pytestmark = pytest.mark.once
 
@@ -174,6 +175,12 @@ def test_a_failed_round_offers_no_resume_once_archived(ready_project, make_round
     assert ARCHIVED in page
     failed.refresh_from_db()
     assert failed.state == "failed"
+
+
+def test_an_archived_project_is_retrained_without_the_forgotten(ready_project, make_round, owner):
+    original = make_round("cancelled")
+    archive(ready_project)
+    assert state_machine.retrain(original, original.start_policy, owner).state == "queued"
 
 
 def test_members_of_an_archived_project_are_not_promised_one(project, owner, client_for):
