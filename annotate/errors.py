@@ -1,6 +1,9 @@
 """Refusals: what an act of a user answers when it cannot be done."""
 
 from django.http import Http404
+from django.utils.translation import gettext_lazy
+
+NOTHING_HERE = gettext_lazy("There is nothing at this address, or it is not for you.")
 
 
 class RefusalError(Exception):

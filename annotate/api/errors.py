@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from annotate.errors import MissingError, RefusalError
+from annotate.errors import NOTHING_HERE, MissingError, RefusalError
 
 SENTENCE_LIMIT = 1_000  # characters
 
@@ -54,7 +54,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(error, MissingError):
         error = exceptions.NotFound(str(error))
     elif isinstance(error, Http404):
-        error = exceptions.NotFound()
+        error = exceptions.NotFound(NOTHING_HERE)
     elif isinstance(error, RequestDataTooBig):
         error = TooLargeError()
     elif isinstance(error, RefusalError):

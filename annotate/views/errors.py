@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
-from annotate.errors import MissingError
+from annotate.errors import NOTHING_HERE, MissingError
 from annotate.imports.upload_limits import NoRoomError
 from annotate.people.access import HtmxRequest, admit, find_membership
 from annotate.people.misconfiguration import find_mistake
@@ -60,7 +60,7 @@ def forbidden(request: HtmxRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HtmxRequest, exception: Exception) -> HttpResponse:
     is_for_user = isinstance(exception, MissingError)
-    text = str(exception) if is_for_user else _("There is nothing at this address, or it is not for you.")
+    text = str(exception if is_for_user else NOTHING_HERE)
     return _answer(
         request,
         404,

@@ -131,9 +131,17 @@ def test_the_reason_is_the_childs_last_word_in_one_line(
             OSError(errno.EROFS, "Read-only file system"),
             "The disk is read-only, and runs/reviews-1 cannot be written; make it writable and resume the round.",
         ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "storage/one.part"),
+            "The disk is read-only, and storage/one.part cannot be written; make it writable and resume the round.",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/reviews-1/a", None, "storage/a"),
+            "The disk is full, or storage/a cannot be written; free some space and resume the round.",
+        ),
         (ValueError("odd"), "The worker could not go on: ValueError: odd"),
     ],
 )
 def test_a_disk_that_the_worker_cannot_write_is_named(error: Exception, said: str) -> None:
-    """The error of a write to an open file names no file."""
+    """The error of a write to an open file names no file: then it is the round's folder."""
     assert child_process.explain_error(error, Path("runs/reviews-1")) == said

@@ -3,10 +3,13 @@
 import pytest
 
 from annotate.judgments import judging
-from annotate.models import Flag, Prompt
+from annotate.models import Flag, Policy, Prompt
 from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE, judge
+from tests.training.pages import as_sent
+from training.models import Endpoint
+from training.rounds import state_machine
 
 pytestmark = pytest.mark.once
 
@@ -63,6 +66,52 @@ def leave_without_model(project):
     project.policies.update(kind="external")
 
 
+def leave_with_endpoint(project):
+    """Leave a project with policies that files named, and one that an endpoint writes as."""
+    leave_without_model(project)
+    policy = Policy.objects.create(project=project, name="served", kind="external")
+    Endpoint.objects.create(policy=policy, url="https://models.example/v1", model="one")
+
+
+def test_an_endpoint_writes_and_no_step_leads_to_training(
+    project, owner, teammate, make_comparisons, client_for
+):
+    def seen():
+        page = client_for(owner).get(URL)
+        return page.context["overview"].step, "/rounds/ready/" in page.content.decode()
+
+    make_comparisons(1)
+    leave_with_endpoint(project)
+    assert seen() == ("judge", False)
+    judge(project, teammate)
+    assert seen() == ("export", False)
+    desk = client_for(owner).get(f"{URL}judge/").content.decode()
+    assert "Start a round" not in desk
+    assert ">Export</a>" in desk
+    project.comparisons.all().delete()
+    assert seen() == ("sample", False)
+
+
+def test_the_page_of_rounds_lets_an_endpoint_write_alone(project, owner, make_comparisons, client_for):
+    make_comparisons(1)
+    leave_with_endpoint(project)
+    page = client_for(owner).get(f"{URL}rounds/").content.decode()
+    assert "Write comparisons" in page
+    assert "Start the round" not in page
+    assert "no model that can be trained" in page
+
+
+@pytest.mark.parametrize(
+    ("leave", "is_offered"), [("leave_with_endpoint", True), ("leave_without_model", False)]
+)
+def test_imported_prompts_lead_to_a_policy_that_writes(project, owner, client_for, leave, is_offered):
+    globals()[leave](project)
+    made = {"made": {"prompts": 3}}
+    upload = project.imports.create(created_by=owner, state="done", format="jsonl", size=1, counts=made)
+    page = client_for(owner).get(f"{URL}import/{upload.pk}/").content.decode()
+    assert ("Let the policy write for the prompts" in page) == is_offered
+
+
 @pytest.mark.parametrize(("closed", "said"), [("archived", "opened again"), ("no_model", "has no model")])
 def test_rounds_that_cannot_start_have_no_form_but_a_reason(project, owner, client_for, closed, said):
     if closed == "archived":
@@ -74,21 +123,70 @@ def test_rounds_that_cannot_start_have_no_form_but_a_reason(project, owner, clie
     assert "start-round" not in page
 
 
-@pytest.mark.parametrize("action", ["", "write"])
-def test_no_round_starts_in_an_archived_project(project, owner, make_comparisons, client_for, action):
-    make_comparisons(1)
-    archive(project)
-    data = {"action": action, "count": "4"}
-    page = client_for(owner).post(f"{URL}rounds/", data)
+ARCHIVED = "The project is archived; open it again in its settings first."
+
+
+@pytest.mark.parametrize("form", ["form", "write_form"])
+def test_no_round_starts_in_an_archived_project(ready_project, owner, client_for, form):
+    client = client_for(owner)
+    filled = as_sent(client.get(f"{URL}rounds/").context[form])
+    archive(ready_project)
+    page = client.post(f"{URL}rounds/", filled | {"action": "write" if form == "write_form" else ""})
     assert page.status_code == 422
-    assert "is archived" in page.content.decode()
-    assert not project.rounds.exists()
+    assert ARCHIVED in page.content.decode()
+    assert not ready_project.rounds.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "given"),
+    [
+        ("rounds/", {}),
+        ("rounds/writing/", {"count": 4}),
+        ("rounds/estimates/", {"kind": "round"}),
+        ("rounds/estimates/", {"kind": "writing", "count": 4}),
+        ("rounds/estimates/", {"kind": "model", "base_model": "starter"}),
+        ("rounds/1/resume/", {}),
+    ],
+)
+def test_no_work_is_given_out_by_the_api_once_archived(
+    ready_project, make_round, owner, client_for, address, given
+):
+    failed = make_round("failed") if "resume" in address else None
+    archive(ready_project)
+    where = f"/api/v1/projects/reviews/{address}"
+    answer = client_for(owner).post(where, given, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]) == (400, ARCHIVED)
+    assert not ready_project.rounds.filter(state="queued").exists()
+    assert not ready_project.estimates.exists()
+    if failed:
+        failed.refresh_from_db()
+        assert failed.state == "failed"
+
+
+def test_a_failed_round_offers_no_resume_once_archived(ready_project, make_round, owner, client_for):
+    failed = make_round("failed")
+    client, offer = client_for(owner), 'value="resume'
+    assert client.get(failed.get_absolute_url()).content.decode().count(offer) == 2
+    archive(ready_project)
+    page = client.get(failed.get_absolute_url()).content.decode()
+    assert offer not in page
+    assert "Once it is opened again, the round can be resumed." in page
+    page = client.post(failed.get_absolute_url(), {"action": "resume"}, follow=True).content.decode()
+    assert ARCHIVED in page
+    failed.refresh_from_db()
+    assert failed.state == "failed"
+
+
+def test_an_archived_project_is_retrained_without_the_forgotten(ready_project, make_round, owner):
+    original = make_round("cancelled")
+    archive(ready_project)
+    assert state_machine.retrain(original, original.start_policy, owner).state == "queued"
 
 
 def test_members_of_an_archived_project_are_not_promised_one(project, owner, client_for):
     archive(project)
     page = client_for(owner).post(f"{URL}members/", {"person": "nora", "role": "annotator"}).content.decode()
-    assert "Invitations wait until it is opened again" in page
+    assert "Invited people see their invitation once the project is opened again" in page
     assert "when they next sign in" not in page
 
 

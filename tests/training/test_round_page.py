@@ -177,7 +177,7 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert "Chosen ones are longer.</b> Balance the lengths." in page
     assert "3 prompts fill the model" in page
     assert "Samples that make no comparison: 2 identical, 0 empty" in page
-    assert "1 sample holds a NUL character, which no database stores." in page
+    assert "1 sample holds a NUL character, which PostgreSQL does not store." in page
     assert "1 chat was refused by the model" in page
     assert "Rows are not packed." in page
     assert "scaled to 64 % of what was trained, to keep its budget of 2 nats" in page

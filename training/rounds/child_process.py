@@ -179,13 +179,17 @@ def explain_exit(verb: str, code: int, log: Path) -> str:
 
 
 def explain_error(error: Exception, folder: Path) -> str:
-    """Return why a worker could not go on in a folder: a disk without room or read-only, or what the error says."""
+    """Return why a worker could not go on in a folder: a disk without room or read-only, or what the error says.
+
+    What cannot be written may be elsewhere, such as in the storage: where the error names it, so does the sentence.
+    """
+    # Of a copy or a move, the first name is that of its source.
+    named = (getattr(error, "filename2", None), getattr(error, "filename", None))
+    place = next((name for name in named if name and not isinstance(name, int)), folder)
     if disk_full(error):
-        return f"The disk is full, or {_NO_ROOM.format(folder=folder)}"
+        return f"The disk is full, or {_NO_ROOM.format(folder=place)}"
     if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return (
-            f"The disk is read-only, and {folder} cannot be written; make it writable and resume the round."
-        )
+        return f"The disk is read-only, and {place} cannot be written; make it writable and resume the round."
     return f"The worker could not go on: {type(error).__name__}: {error}"
 
 

@@ -29,7 +29,14 @@ from training.rounds.child_process import end_child, explain_exit, has_ended, st
 from training.rounds.choosing.terms import expect_terms
 from training.rounds.plan import Plan, check_model
 from training.rounds.readiness import MIN_PAIRS
-from training.rounds.starts import RoundError, check_policy, model_path, on_this_machine, usual_start
+from training.rounds.starts import (
+    RoundError,
+    check_not_archived,
+    check_policy,
+    model_path,
+    on_this_machine,
+    usual_start,
+)
 from training.storage.hiding import hide_folders, tell_reason
 
 logger = logging.getLogger(__name__)
@@ -100,9 +107,10 @@ def _ask(
     settings: dict[str, Any],
     **policies: Policy | None,
 ) -> DryRun:
-    """Replace the project's open estimate, and send the message of the new one."""
+    """Replace the project's open estimate, and send the message of the new one. Raises RoundError."""
     with transaction.atomic():
         project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        check_not_archived(project)
         project.estimates.filter(state__in=DryRun.OPEN).delete()
         kept = project.estimates.values_list("pk", flat=True)[: KEPT - 1]
         project.estimates.exclude(pk__in=list(kept)).delete()

@@ -3,7 +3,7 @@
 A fresh comparison has two completions of the new policy (on-policy, so that the next round learns from what the
 policy writes now): all that it wrote for it, or two that were chosen among several candidates (`choosing/`). A gate
 comparison has one of the new policy and one of the policy before, on a held-out prompt. Completions that are empty or
-equal, or that no database holds, are passed over and counted.
+equal, or that PostgreSQL does not store, are passed over and counted.
 """
 
 import random
@@ -146,11 +146,11 @@ def make_comparisons(
     made = NewComparisons()
     previous = _by_entry(previous_samples)
     gate: list[list[tuple[Completion, Completion]]] = []
-    chosen: dict[Key, Completion] = {}
+    chosen: dict[Key, Completion | None] = {}
     for entry, samples in _by_entry(new_samples).items():
         purpose, _number, prompt = entry.split("/")
         if shown is not None and purpose == FRESH:
-            chosen |= _chosen(int(prompt), new, samples)
+            chosen |= _chosen(int(prompt), new, samples, made.counts)
             continue
         written = list(completions(int(prompt), new, samples, made.counts))
         opponent = round_.opponent
@@ -166,6 +166,8 @@ def make_comparisons(
             made.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
     for one in random.sample(shown or (), len(shown or ())):  # the order of ids must not tell what was chosen
         first, second = (chosen[key] for key in one.keys)
+        if first is None or second is None:  # chosen by an earlier version, which let unstorable ones through
+            continue
         choice = {"arm": one.arm, "propensity": one.propensity}
         made.add(round_, (first, second), Comparison.Kind.STANDARD, FRESH_PRIORITY, **choice)
     # The first sample of every prompt, then the second of every prompt: people see different prompts first.
@@ -175,10 +177,17 @@ def make_comparisons(
     return made
 
 
-def _chosen(prompt: int, policy: Policy, samples: Sequence[Sample]) -> dict[Key, Completion]:
-    """Return the samples of one prompt as unsaved rows, by the id of the prompt's line and their place."""
-    written = completions(prompt, policy, samples, Counter())
-    return {(sample["id"], sample["index"]): one for sample, one in zip(samples, written, strict=True)}
+def _chosen(
+    prompt: int, policy: Policy, samples: Iterable[Sample], counts: Counter[str]
+) -> dict[Key, Completion | None]:
+    """Return the samples of one prompt as unsaved rows, by the id of the prompt's line and their place.
+
+    Those that are empty or unstorable are counted, and None.
+    """
+    return {
+        (sample["id"], sample["index"]): next(completions(prompt, policy, [sample], counts), None)
+        for sample in samples
+    }
 
 
 def _by_entry(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

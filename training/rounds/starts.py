@@ -54,6 +54,12 @@ def check_policy(policy: Policy | None) -> Policy:
     return policy
 
 
+def check_not_archived(project: Project) -> None:
+    """Refuse a project that hands nothing out. Raises RoundError."""
+    if project.archived_at:
+        raise RoundError(_("The project is archived; open it again in its settings first."))
+
+
 def usual_start(project: Project) -> Policy:
     """Return the policy that rounds of a project train from unless another is chosen: its base policy, a fixed one.
 

@@ -30,6 +30,7 @@ from training.rounds.plan import UNSETTABLE, Plan, check_model
 from training.rounds.readiness import describe_trained
 from training.rounds.starts import (
     RoundError,
+    check_not_archived,
     check_opponent,
     check_policy,
     check_writer,
@@ -117,7 +118,7 @@ def start(
     check_model(checked)  # which opens files, so the project is not locked yet
     with transaction.atomic():
         project = _locked(project)
-        _check_not_archived(project)
+        check_not_archived(project)
         policy, plan = _plan_training(project, begin, chosen or {})
         _check_anew(plan, checked)
         workers.check_devices(plan.processes)
@@ -207,7 +208,7 @@ def write(
         check_model(checked)  # which opens files, so the project is not locked yet
     with transaction.atomic():
         project = _locked(project)
-        _check_not_archived(project)
+        check_not_archived(project)
         writer, plan = plan_writing(project)
         if not is_endpoint(writer):
             _check_anew(plan, checked)
@@ -260,12 +261,6 @@ def _queue(
     return round_
 
 
-def _check_not_archived(project: Project) -> None:
-    """Refuse a project that hands nothing out. Raises RoundError."""
-    if project.archived_at:
-        raise RoundError(_("The project is archived; open it again in its settings first."))
-
-
 def _check_free(project: Project) -> None:
     """Refuse a project that has an open round. Raises RoundError."""
     if project.rounds.open().exists():
@@ -304,6 +299,7 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
         raise RoundError(sentence % {"number": round_.number})
+    check_not_archived(Project.objects.get(pk=round_.project_id))
     (check_policy if round_.trains else check_writer)(round_.start_policy)
     settings, message = round_.settings, "Resumed."
     if changes:

@@ -275,6 +275,9 @@ def _places(names: list[str], links: set[str]) -> dict[str, str]:
             raise RefusalError(_("The archive holds a path that leads elsewhere."), "file")
         if name in links:
             raise RefusalError(_("The archive holds a link in the place of a file."), "file")
+        if found.get(path.name) == name:
+            sentence = _("The archive holds a file twice: %(name)s.")
+            raise RefusalError(sentence % {"name": printable(name)}, "file")
         if path.name in found:
             raise RefusalError(_("The archive holds more than one adapter. Pack one alone."), "file")
         found[path.name] = name

@@ -1,4 +1,4 @@
-"""Names of policies, and which of them can write."""
+"""Names of policies, and which of them can write or be trained."""
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -21,6 +21,13 @@ def writers(project: Project) -> QuerySet[Policy]:
 def has_writer(project: Project) -> bool:
     """Return whether a policy of a project can write. The current one always can."""
     return project.current_policy_id is not None or writers(project).exists()
+
+
+def has_trainable(project: Project) -> bool:
+    """Return whether a round could train from a policy of a project: from one with weights, as the current one has."""
+    if project.current_policy_id is not None:
+        return True
+    return Policy.objects.filter(project=project).exclude(kind=Policy.Kind.EXTERNAL).exists()
 
 
 def check_name(name: str) -> str:

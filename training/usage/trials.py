@@ -203,9 +203,12 @@ def _keep(one: Answer, sample: Mapping[str, Any]) -> None:
     rest = {name: value for name, value in sample.items() if name not in columns}
     beside = ("token_ids", "prompt_token_ids", "logprob", "seed", "messages")
     kept = {name: rest.pop(name, None) for name in beside}
+    text = make_storable(sample["completion"])
+    if text != sample["completion"]:
+        kept |= {"token_ids": None, "logprob": None}  # which are of another text
     _ours(one).update(
         state=State.DONE,
-        text=make_storable(sample["completion"]),
+        text=text,
         finish_reason=sample["finish_reason"],
         sample=kept | {"sampling": rest},
         share=1,

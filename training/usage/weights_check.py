@@ -44,7 +44,8 @@ def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
             )
     if not isinstance(settings["r"], int) or settings["r"] > MOST_RANK:
         raise RefusalError(_("In adapter_config.json, r is not a rank."), "file")
-    if problem := find_unhonoured(settings):
+    if unhonoured := find_unhonoured(settings):
+        problem = _(unhonoured[0]) % {"value": unhonoured[1]}
         raise RefusalError(_("The adapter %(problem)s.") % {"problem": printable(problem, 300)}, "file")
     named = settings.get("base_model_name_or_path")
     if not is_same_base and not _is_same(named, base_model):

@@ -21,7 +21,7 @@ from annotate.models import (
 )
 from annotate.reports.days import Day, days_of
 from training.models import Round
-from training.usage.naming import has_writer
+from training.usage.naming import has_trainable, has_writer
 
 MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
@@ -33,7 +33,7 @@ class Overview:
     `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
     judgments beyond those. Neither counts what was judged elsewhere: `imported` judgments, on comparisons of which
     `judged_elsewhere` need no others. `open_round` is the round that runs or waits for a decision, or None.
-    `has_writer` says whether the project has a policy that can write.
+    `has_writer` says whether the project has a policy that can write, `has_trainable` one that a round can train.
     """
 
     prompts: int
@@ -51,6 +51,7 @@ class Overview:
     days: list[Day]
     open_round: Round | None
     has_writer: bool
+    has_trainable: bool
 
     @property
     def step(self) -> str:
@@ -65,7 +66,7 @@ class Overview:
             return "people"
         if self.judgments < self.judgments_needed:
             return "judge"
-        return "round" if self.has_writer else "export"
+        return "round" if self.has_trainable else "export"
 
     @property
     def left(self) -> int:
@@ -129,6 +130,7 @@ def overview(project: Project) -> Overview:
         days=days_of(project),
         open_round=open_rounds([project]).get(project.pk),
         has_writer=has_writer(project),
+        has_trainable=has_trainable(project),
     )
 
 

@@ -27,7 +27,7 @@ from training.rounds.starts import RoundError
 from training.standings.gates import forecast, measure_gates
 from training.storage.folders import Folder
 from training.storage.objects import StorageFaultError
-from training.usage.naming import has_writer
+from training.usage.naming import has_trainable, has_writer
 from training.views.beginnings import Like
 from training.views.charts import round_charts
 from training.views.choosing import audit_context
@@ -84,6 +84,7 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
     }
     if request.membership.role == Role.ADMIN:
         context["closed"] = _closed(project)
+        context["can_write"] = not project.archived_at and has_writer(project)
         like = _like(request, project)
         is_writing = like is not None and not like.trains
         context["form"] = (
@@ -101,10 +102,12 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
 
 
 def _closed(project: Project) -> str:
-    """Return why a project starts no rounds, whatever is entered: archived or no_model. Empty if it does."""
+    """Return why a project trains nothing, whatever is entered: archived, no_weights or no_model. Empty if it does."""
     if project.archived_at:
         return "archived"
-    return "" if has_writer(project) else "no_model"
+    if has_trainable(project):
+        return ""
+    return "no_weights" if has_writer(project) else "no_model"
 
 
 def _hold_out_more(request: ProjectRequest) -> HttpResponse:

@@ -56,7 +56,10 @@ def test_a_page_that_is_missing_names_no_model(client_for: Any, owner: Any, kind
 def test_what_the_api_misses_is_told_without_a_model(client_for: Any, owner: Any, kind: str) -> None:
     response = client_for(owner).get(f"/api/v1/projects/reviews/{kind}/999/")
     assert response.status_code == 404
-    assert response.json() == {"error": "Not found.", "field": None}
+    assert response.json() == {
+        "error": "There is nothing at this address, or it is not for you.",
+        "field": None,
+    }
 
 
 def test_an_error_page_keeps_the_projects_navigation(client_for: Any, teammate: Any, outsider: Any) -> None:

@@ -112,7 +112,7 @@ def test_another_sheet_of_a_workbook_is_chosen(upload, check, client_for, owner)
 
 def test_refused_rows_are_corrected_and_imported_from_their_file(upload, client_for, owner):
     _page, made = upload(jsonl({"prompt": "a"}, {"prompt": "", "id": "7"}), "rows.jsonl")
-    hint = b"Correct the records in it, and import it as it is."
+    hint = b"Correct the records in that file, then import the file."
     assert hint in client_for(owner).get(f"{URL}{made.pk}/").content
     _page, table = upload(b"prompt,id\n,1\na,2\n", "rows.csv")  # whose header is not in the file
     assert hint not in client_for(owner).get(f"{URL}{table.pk}/").content

@@ -148,7 +148,7 @@ def test_an_option_of_a_later_peft_is_refused_by_name(models: dict[str, Path], t
 def test_the_usual_values_of_other_options_are_those_of_peft() -> None:
     """A value that PEFT writes by itself asks for nothing."""
     written = json.loads(json.dumps(peft.LoraConfig(target_modules=["q_proj"]).to_dict(), default=list))
-    assert find_unhonoured(written) == ""
+    assert find_unhonoured(written) is None
     assert {name: value for name, value in written.items() if name in USUAL} == USUAL
 
 
@@ -331,3 +331,18 @@ def test_a_pattern_that_never_ends_is_ended(
     change_settings(adapter, **ENDLESS_PATTERNS[option])
     with pytest.raises(ModelError, match=r"matching its patterns takes longer than 0\.2 s"):
         load_policy(TrainConfig(base_model=str(models["untied"]), start_adapter=str(adapter)))
+
+
+def test_adapters_with_many_patterns_are_taken(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "_PATTERN_SECONDS", 0.5)
+    adapter = save_foreign(models["untied"], tmp_path / "adapter")
+    ranks = {f"layers.{number}.other_proj": 4 for number in range(600)}  # more than `re` remembers
+    change_settings(adapter, rank_pattern=ranks)
+    config = {
+        "base_model": str(models["untied"]),
+        "start_adapter": str(adapter),
+        "lora": {"r": 2, "alpha": 8},
+    }
+    assert load_policy(TrainConfig.from_dict(config)).model

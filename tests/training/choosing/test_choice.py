@@ -80,6 +80,24 @@ def test_comparisons_keep_their_arm_and_propensity(sampled: Any) -> None:
             assert one.propensity < 0.2
 
 
+def test_a_choice_of_an_unstorable_completion_is_left_out(sampled: Any) -> None:
+    round_, files = sampled
+    choose(files, files.ratings, TERMS, 8, "reviews-1")
+    shown = read_shown(files)
+    assert shown is not None
+    bad = shown[0].keys[1]
+    rows = [row for _line, row in read_jsonl(files.samples)]
+    # As an earlier version had it, which chose such completions too.
+    for row in rows:
+        if (row["id"], row["index"]) == bad:
+            row["completion"] += "\0"
+    write_jsonl(files.samples, rows)
+    made = results.make_comparisons(round_, round_.start_policy, rows, [], shown)
+    assert dict(made.counts) == {"unstorable": 1}
+    made.save(round_)
+    assert round_.fresh.count() == 7
+
+
 def test_another_attempt_chooses_the_same(sampled: Any) -> None:
     _round, files = sampled
     choose(files, files.ratings, TERMS, 8, "reviews-1")

@@ -5,6 +5,7 @@ import json
 import shutil
 import struct
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,15 @@ def twice() -> bytes:
     return out.getvalue()
 
 
+def zipped_twice() -> bytes:
+    """Return a zip file that holds the weights twice."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive, warnings.catch_warnings(category=UserWarning, action="ignore"):
+        for name, content in (*FILES.items(), (WEIGHTS, FILES[WEIGHTS])):
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
 def header(shape: str) -> bytes:
     head = f'{{"x": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 4]}}}}'.encode()
     return struct.pack("<Q", len(head)) + head + bytes(4)
@@ -147,7 +157,8 @@ BAD = {
     "a link in a zip": (adapters.zipped(FILES, links=(WEIGHTS,)), "holds a link"),
     "a link in a tar": (adapters.tarred(FILES, links=(WEIGHTS,)), "holds a link"),
     "two adapters": (adapters.zipped(adapters.files("a/") | adapters.files("b/")), "more than one adapter"),
-    "a file twice": (twice(), "holds more than one adapter"),
+    "a file twice in a tar": (twice(), "The archive holds a file twice: adapter_model.safetensors."),
+    "a file twice in a zip": (zipped_twice(), "The archive holds a file twice: adapter_model.safetensors."),
     "no JSON": (damaged(adapter_config__json=b"{"), "The file adapter_config.json is not a small JSON object"),
     "JSON in UTF-16": (
         damaged(adapter_config__json=FILES[CONFIG].decode().encode("utf-16")), "is not a small JSON object"

@@ -255,6 +255,23 @@ def test_an_answer_is_stored_without_what_no_database_holds(ask: Any, server: An
     assert (one.state, one.text, one.sample["sampling"]["model"]) == (Answer.State.DONE, "ab?", "m")
 
 
+@pytest.mark.parametrize(
+    ("said", "text", "tokens", "logprob"), [("a\0b", "ab", None, None), ("ab", "ab", [5, 7], -1.0)]
+)
+def test_an_answer_has_the_tokens_of_its_text_or_none(
+    ask: Any, said: str, text: str, tokens: list[int] | None, logprob: float | None
+) -> None:
+    sample = {"id": "1", "index": 0, "completion": said, "token_ids": [5, 7], "prompt_token_ids": [1]}
+    sample |= {"logprob": -1.0, "finish_reason": "stop", "seed": 3}
+    _answer, trial = ask()
+    one = trial.answers.first()
+    trials._claim(one, "worker")
+    trials._keep(one, sample)  # as the engine gives it
+    one.refresh_from_db()
+    assert (one.text, one.sample["token_ids"], one.sample["logprob"]) == (text, tokens, logprob)
+    assert one.sample["prompt_token_ids"] == [1]
+
+
 def test_a_prompt_with_tools_is_tried_with_them(
     ask: Any, pair: list[Any], project: Any, owner: Any, client_for: Any, server: Any
 ) -> None:

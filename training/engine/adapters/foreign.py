@@ -14,7 +14,6 @@ import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -41,8 +40,9 @@ class AdapterFiles:
         kind = self._settings.get("peft_type")
         if kind != "LORA":
             raise ModelError(f"Adapter {path} is {str(kind)[:100]}, but only LoRA adapters are trained.")
-        if problem := find_unhonoured(self._settings):
-            raise ModelError(f"Adapter {path} {problem}.")
+        if unhonoured := find_unhonoured(self._settings):
+            problem, named = unhonoured
+            raise ModelError(f"Adapter {path} {problem % {'value': named}}.")
         # What is unset by another word than PEFT's own, PEFT stumbles over.
         self._settings = {name: value for name, value in self._settings.items() if value or name in HONOURED}
         self._settings.pop("runtime_config", None)  # of one process
@@ -92,13 +92,14 @@ class AdapterFiles:
         if config.target_parameters:
             names += [name for name, _weight in base.named_parameters()]
         with within(_PATTERN_SECONDS, ModelError(f"{problem} {_PATTERN_SECONDS} s.")):
+            # Compiled once each: there may be more than `re` remembers.
+            searches = [[re.compile(one).fullmatch] for one in whole]
+            searches += [[re.compile(rf"(?:^|.*?\.){one}\.(?P<idx>\d+)\.").match] for one in places]
+            for patterns in (config.rank_pattern, config.alpha_pattern):
+                searches.append([re.compile(rf"(.*\.)?({one})$").match for one in patterns])
             for name in names:
-                for pattern in whole:
-                    re.fullmatch(pattern, name)
-                for pattern in places:
-                    re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", name)
-                get_pattern_key(config.rank_pattern, name)
-                get_pattern_key(config.alpha_pattern, name)
+                for matches in searches:
+                    any(match(name) for match in matches)  # to the first one
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from primitives.text import marked as _
 from training.engine.config.checks import shortened
 from training.engine.errors import ModelError
 from training.engine.rundir import read_object
@@ -61,21 +62,26 @@ def read_settings(adapter: str | Path, file: Path) -> dict[str, Any]:
     return settings
 
 
-def find_unhonoured(settings: Mapping[str, Any]) -> str:
-    """Return what an adapter's settings ask for that cannot be computed here, to follow its name; "" if nothing."""
+def find_unhonoured(settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what an adapter's settings ask for that cannot be computed here, to follow its name; None if nothing.
+
+    It is a text that is marked for translation, and the `value` in it.
+    """
     for name, value in sorted(settings.items()):
         if name not in HONOURED and name != "init_lora_weights" and value and value != USUAL.get(name):
-            return (
-                f"sets {name}, which cannot be trained or computed here; merge the adapter into its base model and"
-                " start from that"
-            )
+            return _UNCOMPUTED, name
     begun = settings.get("init_lora_weights", True)
-    if begun not in _BEGINNINGS:
-        return (
-            f"begins with init_lora_weights {shortened(begun)}, which changes the base model's weights; convert it to a"
-            " plain LoRA adapter"
-        )
-    return ""
+    return None if begun in _BEGINNINGS else (_BEGUN_OTHERWISE, shortened(begun))
+
+
+_UNCOMPUTED = _(
+    "sets %(value)s, which cannot be trained or computed here; merge the adapter into its base model and start from"
+    " that"
+)
+_BEGUN_OTHERWISE = _(
+    "begins with init_lora_weights %(value)s, which changes the base model's weights; convert it to a plain LoRA"
+    " adapter"
+)
 
 
 def _is_rank(value: Any) -> bool:
