@@ -37,9 +37,8 @@ TASK = "annotate.tasks.write_export"
 PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by then
 SILENCE = timedelta(seconds=30)  # who did not tell that it is alive for so long is replaced
 HEARTBEAT = 1.0  # seconds
-MESSAGE_LIFE = timedelta(
-    minutes=30
-)  # another is sent while a job waits: few pile up where every worker is busy
+# Another message is sent while a job waits: without an end they would pile up where every worker is busy.
+MESSAGE_LIFE = timedelta(minutes=30)
 ATTEMPTS = 3
 LIVE_AT_MOST = 5  # jobs of a project that wait or run
 FOLDER = "exports/"

@@ -24,7 +24,8 @@ class _History:
 def find_histories(judgments: QuerySet[Judgment]) -> QuerySet[Judgment]:
     """Return these judgments with all that the same annotators said of the same comparisons, as they are now."""
     same = judgments.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
-    found = Judgment.objects.filter(Exists(same)).values_list("pk", flat=True)
+    comparisons = set(judgments.values_list("comparison", flat=True))
+    found = Judgment.objects.filter(Exists(same), comparison__in=comparisons).values_list("pk", flat=True)
     return Judgment.objects.filter(pk__in=list(found))
 
 
@@ -33,10 +34,11 @@ def drop_from_histories(histories: QuerySet[Judgment], gone: Iterable[int], uplo
     begun, forgotten = _begin(upload), set(gone)
     found: dict[tuple[int, int], list[Judgment]] = defaultdict(list)
     columns = "comparison", "annotator", "verdict", "replaces", "superseded_at", "first_at", "created_at"
-    for judgment in histories.only(*columns).order_by("pk"):  # each came after what it replaces
+    # Each came after what it replaces.
+    for judgment in histories.only(*columns).order_by("pk"):
         found[judgment.comparison_id, judgment.annotator_id].append(judgment)
     left = {key: _without(verdicts, forgotten, begun) for key, verdicts in found.items()}
-    _change_claims(histories, left)
+    _change_claims(left)
     # What replaced one of them would be deleted with it.
     Judgment.objects.filter(replaces__in=forgotten).exclude(pk__in=forgotten).update(replaces=None)
     Judgment.objects.filter(pk__in=forgotten).delete()
@@ -69,12 +71,15 @@ def _without(verdicts: list[Judgment], forgotten: set[int], begun: datetime) -> 
     return history
 
 
-def _change_claims(histories: QuerySet[Judgment], left: dict[tuple[int, int], _History]) -> None:
+def _change_claims(left: dict[tuple[int, int], _History]) -> None:
     """Give each claim the state and the time of what is left, which the triggers count."""
-    same = histories.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
     claims, gone = [], []
-    for claim in Claim.objects.filter(Exists(same)).order_by("pk"):
-        verdicts = left[claim.comparison_id, claim.annotator_id].verdicts
+    comparisons = {comparison for comparison, _annotator in left}
+    for claim in Claim.objects.filter(comparison__in=comparisons).order_by("pk"):
+        history = left.get((claim.comparison_id, claim.annotator_id))
+        if history is None:
+            continue
+        verdicts = history.verdicts
         if not verdicts:
             gone.append(claim.pk)
             continue
@@ -88,8 +93,7 @@ def _change_claims(histories: QuerySet[Judgment], left: dict[tuple[int, int], _H
 
 
 def _state(latest: Judgment) -> Claim.State:
-    if (
-        latest.superseded_at is not None
-    ):  # as one that was taken back: importing its file again brings it back
+    if latest.superseded_at is not None:
+        # As one that was taken back: importing its file again brings it back.
         return Claim.State.RELEASED
     return Claim.State.SKIPPED if latest.verdict == Judgment.Verdict.SKIP else Claim.State.JUDGED

@@ -102,7 +102,7 @@ threading.Thread(target=store_late).start()
 """
 
 
-def test_a_server_that_stops_waits_for_no_storage_and_lets_others_write(tmp_path):
+def test_a_server_that_stops_waits_for_no_storage(tmp_path):
     stopped = subprocess.run(
         [sys.executable, "-c", STOPPING, str(tmp_path)],
         capture_output=True,
@@ -169,7 +169,7 @@ def test_a_job_that_waits_for_days_ends(plain, researcher, client_for, attempt, 
     assert (job.state, job.error, sent) == ("failed", sentence, [])
 
 
-def test_who_asks_for_a_file_looks_after_their_own_project_alone(
+def test_who_asks_for_a_file_looks_after_one_project(
     plain, project, researcher, client_for, django_capture_on_commit_callbacks
 ):
     form = ExportForm({"format": "judgments"}, project=project)

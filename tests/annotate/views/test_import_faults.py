@@ -131,7 +131,7 @@ def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_st
 
 
 @pytest.mark.parametrize("moment", ["before a step", "after a step"])
-def test_an_import_that_is_forgotten_meanwhile_is_not_found(project, owner, client_for, monkeypatch, moment):
+def test_an_import_forgotten_meanwhile_is_not_found(project, owner, client_for, monkeypatch, moment):
     upload = reception.receive(project, owner, ContentFile(jsonl(pair(1)), "rows.jsonl"))
     step = uploads.work
 

@@ -108,7 +108,7 @@ def test_what_a_forgotten_file_corrected_stands_again(project, bring_in):
     assert bring_in(maria=0).out.counts["duplicates"] == 1
 
 
-def test_what_was_taken_back_before_a_forgotten_file_came_stays_so(project, owner, bring_in):
+def test_what_was_taken_back_before_stays_so(project, owner, bring_in):
     bring_in(jan=1)
     taken_back = bring_in(maria=0)
     uploads.withdraw(taken_back, owner)
@@ -148,7 +148,7 @@ def test_a_history_is_one_without_the_forgotten_files(project, bring_in, monkeyp
 
 
 @pytest.mark.parametrize("said_again", [False, True])
-def test_a_file_that_said_two_things_of_a_pair_is_forgotten_with_both(project, bring_in, said_again):
+def test_a_file_that_said_two_things_is_forgotten_with_both(project, bring_in, said_again):
     bring_in(maria=0)
     before = state(project)
     file = bring_in(update=True, maria=1)
@@ -162,7 +162,7 @@ def test_a_file_that_said_two_things_of_a_pair_is_forgotten_with_both(project, b
 
 
 @pytest.mark.parametrize("forgotten", ["first", "second"])
-def test_a_skip_takes_no_place_whichever_file_is_forgotten(project, bring_in, forgotten):
+def test_a_skip_takes_no_place_whichever_is_forgotten(project, bring_in, forgotten):
     bring_in(jan=1)
     first, second = bring_in(maria=None), bring_in(update=True, maria=1)
     forget([import_target(first if forgotten == "first" else second)])
@@ -197,9 +197,7 @@ def put_back_needs(owner):
 
 
 @pytest.mark.parametrize(("forgotten", "needed"), [("first", 4), ("second", 4), ("both", 3)])
-def test_a_correction_in_a_withdrawn_comparison_keeps_its_place(
-    project, owner, bring_in, asked, forgotten, needed
-):
+def test_a_correction_that_was_withdrawn_keeps_its_place(project, owner, bring_in, asked, forgotten, needed):
     bring_in(jan=1)
     first, second = bring_in(maria=0), bring_in(update=True, maria=1)
     asked()
@@ -209,7 +207,7 @@ def test_a_correction_in_a_withdrawn_comparison_keeps_its_place(
     assert put_back_needs(owner) == needed
 
 
-def test_who_corrected_in_a_withdrawn_comparison_leaves_one_place(project, owner, bring_in, asked):
+def test_a_person_with_corrections_gives_one_place_back(project, owner, bring_in, asked):
     bring_in(jan=1)
     bring_in(maria=0)
     second = bring_in(update=True, maria=1)
@@ -222,9 +220,7 @@ def test_who_corrected_in_a_withdrawn_comparison_leaves_one_place(project, owner
 
 
 @pytest.mark.parametrize("forgotten", ["person", "import"])
-def test_a_place_given_back_before_the_withdrawal_is_not_given_back_again(
-    project, owner, bring_in, asked, forgotten
-):
+def test_a_place_is_given_back_once(project, owner, bring_in, asked, forgotten):
     bring_in(jan=1)
     file = bring_in(maria=0)
     asked()
@@ -237,7 +233,7 @@ def test_a_place_given_back_before_the_withdrawal_is_not_given_back_again(
     assert put_back_needs(owner) == 3
 
 
-def test_a_verdict_taken_back_before_the_withdrawal_comes_back_with_a_place(project, owner, bring_in, asked):
+def test_a_verdict_without_a_place_comes_back_with_one(project, owner, bring_in, asked):
     bring_in(jan=1)
     file = bring_in(maria=0)
     asked()

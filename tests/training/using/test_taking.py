@@ -118,7 +118,7 @@ def test_what_a_killed_merge_left_is_deleted(policy: Any, owner: Any) -> None:
 
 
 @pytest.mark.usefixtures("sent")
-def test_a_merge_whose_worker_cannot_tidy_up_fails_with_a_reason(policy: Any, owner: Any) -> None:
+def test_a_merge_whose_worker_cannot_tidy_up_says_so(policy: Any, owner: Any) -> None:
     merge = merging.request(policy, owner)
     workplace = Path(site.VAR) / "merging"
     workplace.mkdir(parents=True, exist_ok=True)
