@@ -35,6 +35,6 @@ def look_after_exports() -> None:
 def send(job_id: str) -> None:
     """Tell a worker of a job. If the broker is away, the page has the file written."""
     try:
-        write_export.apply_async((job_id,), retry=False)
+        write_export.apply_async((job_id,), retry=False, expires=jobs.MESSAGE_LIFE.total_seconds())
     except Exception as error:  # noqa: BLE001 - every broker has errors of its own
         logger.warning("The broker could not be told of export %s: %s", job_id, error)

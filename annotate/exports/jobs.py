@@ -37,6 +37,8 @@ TASK = "annotate.tasks.write_export"
 PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by then
 SILENCE = timedelta(seconds=30)  # who did not tell that it is alive for so long is replaced
 HEARTBEAT = 1.0  # seconds
+# Another message is sent while a job waits: without an end they would pile up where every worker is busy.
+MESSAGE_LIFE = timedelta(minutes=30)
 ATTEMPTS = 3
 LIVE_AT_MOST = 5  # jobs of a project that wait or run
 FOLDER = "exports/"
@@ -57,9 +59,9 @@ def request(
 
     Raises RefusalError if too many wait.
     """
-    sweep()
-    look_after_all(send)
     project = selection.project
+    sweep()
+    look_after(Export.objects.filter(project=project), send)
     if Export.objects.filter(project=project, state__in=Export.LIVE).count() >= LIVE_AT_MOST:
         raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
     name = filename(selection)
@@ -110,13 +112,19 @@ def write(job_id: str, read: Read) -> None:
 
 
 def look_after_all(send: Callable[[str], None]) -> None:
-    """Free jobs whose writer went silent, and tell a worker of those that wait, whether or not their page is open."""
+    """Look after the jobs of every project, whether or not their page is open."""
+    look_after(Export.objects.all(), send)
+
+
+def look_after(jobs: QuerySet[Export], send: Callable[[str], None]) -> None:
+    """Free jobs whose writer went silent, and tell a worker of those that wait."""
     long_ago = Now() - SILENCE
-    _give_up(Export.objects.filter(_silent(), attempt__gte=ATTEMPTS))
-    untaken = Export.objects.filter(state=State.QUEUED, created_at__lt=Now() - KEPT)
-    _give_up(untaken, _("No worker took it. Prepare it once more."))
+    _give_up(jobs.filter(_silent(), attempt__gte=ATTEMPTS))
+    old = jobs.filter(state=State.QUEUED, created_at__lt=Now() - KEPT)
+    _give_up(old.filter(attempt=0), _("No worker took it. Prepare it once more."))
+    _give_up(old, _("It was begun, and never ended. Prepare it once more."))
     lost = Q(state=State.QUEUED, heard_at__lt=long_ago)
-    for pk in list(Export.objects.filter(lost | _silent()).values_list("pk", flat=True)):
+    for pk in list(jobs.filter(lost | _silent()).values_list("pk", flat=True)):
         if Export.objects.filter(lost | _silent(), pk=pk).update(state=State.QUEUED, heard_at=Now()):
             transaction.on_commit(partial(send, str(pk)))
 

@@ -3,8 +3,9 @@
 A row has `file`, `filename`, `sha256`, `expires_at`, `created_at` and `state`, and its model names its LIVE states.
 """
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from datetime import timedelta
 from typing import IO, Any
@@ -44,17 +45,30 @@ def store_file(row: Any, name: str, file: IO[bytes], beat: Callable[[], None]) -
     the writer is alive. If the storage or `beat` raises an error, nothing of the file stays.
     """
     storage = row.file.storage
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        put = thread.submit(storage.save, name, File(file))
+    put = _put(storage, name, file)
+    try:
+        while not wait([put], timeout=BEAT_SECONDS).done:
+            beat()
+        return put.result()
+    except BaseException:
+        stored = name if put.exception() else put.result()  # once it has ended
+        with suppress(OSError):
+            storage.delete(stored)
+        raise
+
+
+def _put(storage: Any, name: str, file: IO[bytes]) -> Future[str]:
+    """Write to a storage in a thread that ends with its process: a web server that stops does not wait for it."""
+    put: Future[str] = Future()
+
+    def work() -> None:
         try:
-            while not wait([put], timeout=BEAT_SECONDS).done:
-                beat()
-            return str(put.result())
-        except BaseException:
-            stored = name if put.exception() else str(put.result())  # once it has ended
-            with suppress(OSError):
-                storage.delete(stored)
-            raise
+            put.set_result(str(storage.save(name, File(file))))
+        except BaseException as error:  # noqa: BLE001 - who waits for it raises it
+            put.set_exception(error)
+
+    threading.Thread(target=work, name=f"store {name}", daemon=True).start()
+    return put
 
 
 def drop_unnamed(rows: type[Model], folder: str, kept: timedelta) -> None:

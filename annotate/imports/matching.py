@@ -8,7 +8,7 @@ memory, which `writing.py` then stores: a later record of a file meets what an e
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import Q
 from django.utils.translation import gettext as _
@@ -27,6 +27,7 @@ from annotate.imports.states import (
     prompt_differences,
     side_of,
 )
+from annotate.judgments.imported import holds_place
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
 from annotate.models.conflicts import find_keys, find_named
 from annotate.sources.candidates import order_completions
@@ -135,7 +136,8 @@ class Matcher:
             (row["comparison"], row["annotator"]): row["pk"]
             for row in Claim.objects.filter(**theirs).values("pk", "comparison", "annotator")
         }
-        rows = Judgment.objects.filter(replaced_by=None, **theirs).select_related("annotator")
+        latest = Judgment.objects.filter(replaced_by=None, **theirs)
+        rows = latest.annotate(holds_place=holds_place()).select_related("annotator")
         for row in rows:
             claim = claims.get((row.comparison_id, row.annotator_id))
             if claim is None:
@@ -159,8 +161,7 @@ class Matcher:
                 first_at=row.first_at,
             )
             state.is_current = row.superseded_at is None
-            # One that was taken back with its comparison left it needing as many as before.
-            state.has_place = state.takes_place and (state.is_current or pair.is_withdrawn)
+            state.has_place = state.takes_place and bool(cast(Any, row).holds_place)
             pair.opinions[row.annotator.external_name] = state
 
     def _load_ids(self, items: Sequence[Item]) -> None:

@@ -49,7 +49,9 @@ def work(import_id: int, seconds: float) -> Import:
     import is forgotten meanwhile.
     """
     until = time.monotonic() + seconds
-    upload = Import.objects.select_related("project").get(pk=import_id)
+    upload = Import.objects.select_related("project").filter(pk=import_id).first()
+    if upload is None:
+        raise Http404(_("This import was forgotten."))
     while upload.state in (State.CHECKING, State.RUNNING):
         try:
             if upload.state == State.CHECKING:

@@ -127,9 +127,15 @@ def change_needed(changes: Mapping[int, int]) -> None:
 def count_places(judgments: QuerySet[Judgment]) -> Counter[int]:
     """Return how many judgments the comparisons of some need for the imported ones among them."""
     latest = judgments.exclude(import_batch="").exclude(verdict=Verdict.SKIP).filter(replaced_by=None)
-    # One that was taken back with its comparison left it needing as many as before.
-    holding = latest.filter(is_current() | Q(comparison__withdrawn_at__isnull=False))
-    return Counter(holding.values_list("comparison", flat=True))
+    return Counter(latest.filter(holds_place()).values_list("comparison", flat=True))
+
+
+def holds_place() -> Q:
+    """Return the condition that a comparison needs a judgment more for an annotator's latest one, if it is no skip.
+
+    One that was taken back once its comparison was withdrawn left it needing as many as before.
+    """
+    return is_current() | Q(superseded_at__gte=F("comparison__withdrawn_at"))
 
 
 def take_back(project: Project, judgments: QuerySet[Judgment]) -> int:

@@ -95,7 +95,7 @@ def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
     hindered = ""
     if request.method == "POST":
         hindered = _work(upload.pk)
-        upload.refresh_from_db()
+        upload = get_object_or_404(Import, project=project, pk=import_id)
     return _show(request, upload, hindered)
 
 
@@ -289,7 +289,7 @@ def cancel_import(request: ProjectRequest, import_id: int) -> HttpResponse:
     upload = get_object_or_404(Import, project=project, pk=import_id)
     if not uploads.cancel(upload):
         return redirect("import-file", project.slug, import_id)
-    upload.refresh_from_db()  # a step may have ended meanwhile
+    upload = get_object_or_404(Import, project=project, pk=import_id)  # a step may have ended meanwhile
     if upload.counts.get("made"):
         # Its page says what was brought in, and can take it back.
         return redirect("import-file", project.slug, import_id)

@@ -125,11 +125,18 @@ def test_an_estimate_of_a_silent_worker_fails(project: Project, owner: Any, clie
     assert "The worker a went silent. Ask again." in text(client_for(owner).get(estimate.get_absolute_url()))
 
 
-def test_an_estimate_that_no_worker_took_ends(project: Project, owner: Any, client_for: Any) -> None:
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_an_estimate_that_no_worker_took_ends(
+    project: Project, owner: Any, client_for: Any, is_earlier: bool
+) -> None:
+    """Those of earlier versions have no heartbeat while they wait."""
     estimate = estimates.ask_model(project, owner, "starter")
     page = estimate.get_absolute_url()
+    if is_earlier:
+        DryRun.objects.update(heartbeat_at=None)
     assert "No worker took it. Ask again." not in text(client_for(owner).get(page))
-    DryRun.objects.update(heartbeat_at=timezone.now() - 2 * estimates.LIFE)
+    long_ago = timezone.now() - 2 * estimates.LIFE
+    DryRun.objects.update(**{"created_at" if is_earlier else "heartbeat_at": long_ago})
     assert "No worker took it. Ask again." in text(client_for(owner).get(page))
 
 

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, RestrictedError
+from django.db.models import Count, F, Min, Q, QuerySet, RestrictedError
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.imports import uploads
 from annotate.imports.files import earlier
 from annotate.judgments import imported, places
 from annotate.models import (
@@ -44,6 +45,7 @@ from annotate.projects import trail
 from primitives.chunks import chunks
 from training.engine.rundir import to_json
 from training.models import DryRun, MergedWeights, Round, RoundEvent
+from training.provenance import histories
 from training.provenance.consequences import Consequences, Target, find_consequences
 from training.provenance.retraining import retrain_next
 from training.standings.probed import names_people, rename_people
@@ -84,7 +86,7 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
                 User.objects.filter(pk=account.pk).delete()  # `account` keeps its key, for another try
             except RestrictedError:
                 sentence = _("%(person)s judged something meanwhile. Nothing was changed; do it again.")
-                raise RefusalError(sentence % {"person": account.username}) from None
+                raise RefusalError(sentence % {"person": account.external_name or account.username}) from None
         if retrain:
             queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
     return queued
@@ -105,7 +107,7 @@ def _forget(target: Target) -> None:
     if target.person is not None:
         _drop_person(target, target.person)
     if target.upload is not None:
-        _drop_judgments(target)
+        _drop_judgments(target, target.upload)
     _drop_comparisons(target)
     if target.upload is not None:
         _drop_with_files(Import.objects.filter(pk=target.upload.pk))
@@ -154,28 +156,27 @@ def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
         transaction.on_commit(partial(file.storage.delete, file.name))
 
 
-def _drop_judgments(target: Target) -> None:
-    """Remove the judgments of an import. What other files said before or after them, of the same annotators, stays."""
-    for some in _chunks(target.judgments):
-        theirs = Judgment.objects.filter(pk__in=some)
-        Judgment.objects.filter(replaces__in=some).exclude(pk__in=some).update(replaces=None)
-        same = {"comparison": OuterRef("comparison"), "annotator": OuterRef("annotator")}
-        others = Judgment.objects.filter(**same).exclude(pk__in=some)
-        claims = Claim.objects.filter(Exists(theirs.filter(**same)), project=target.project)
-        with _places_given_back(theirs):
-            claims.filter(~Exists(others)).delete()
-            # As one that was taken back: importing the other file again brings its verdict back.
-            claims.filter(~Exists(others.current())).update(state=Claim.State.RELEASED)
-            theirs.delete()
+def _drop_judgments(target: Target, upload: Import) -> None:
+    """Remove what an import said of comparisons that stay. What other files said before or after it stays, too."""
+    brought = target.judgments.filter(import_batch=uploads.batch(upload))
+    for some in _chunks(brought.exclude(comparison__in=target.comparisons)):
+        found = histories.find_histories(Judgment.objects.filter(pk__in=some))
+        with _places_given_back(found):
+            histories.drop_from_histories(found, some, upload)
 
 
 @contextmanager
 def _places_given_back(judgments: QuerySet[Judgment]) -> Iterator[None]:
-    """Delete judgments in the block. Comparisons then need fewer, as for imported ones, and closed ones stay closed."""
+    """Forget some of these judgments in the block, which are all that their annotators gave to their comparisons.
+
+    Comparisons then need fewer, as for imported ones, and closed ones stay closed.
+    """
     comparisons = set(judgments.values_list("comparison", flat=True))
-    needed = imported.count_places(judgments)
+    before = imported.count_places(judgments)
     yield
-    imported.change_needed({comparison: -count for comparison, count in needed.items()})
+    change = imported.count_places(judgments)
+    change.subtract(before)
+    imported.change_needed({comparison: count for comparison, count in change.items() if count})
     places.close_again(sorted(comparisons))
 
 
@@ -226,9 +227,8 @@ def _drop_person(target: Target, person: User) -> None:
         with _places_given_back(found):
             claims.delete()
             found.delete()
-    Judgment.objects.filter(
-        project=project, annotator=person
-    ).delete()  # each has its claim: there is none left
+    # Each has its claim: there is none left.
+    Judgment.objects.filter(project=project, annotator=person).delete()
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
     for model in (Snapshot, Round, Import, DryRun):
         model._default_manager.filter(project=project, created_by=person).update(created_by=None)

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings as site
 from django.db import transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
 from annotate.models import Policy, Project, User
@@ -130,9 +130,11 @@ def _send(estimate_id: int) -> None:
 
 def fail_if_silent(estimate: DryRun) -> None:
     """Fail an estimate whose worker went silent, and one whose message is lost: no worker goes on with it."""
-    here, silence = DryRun.objects.filter(pk=estimate.pk), timedelta(seconds=site.SILENT_SECONDS)
-    silent = here.filter(state=DryRun.State.RUNNING, heartbeat_at__lt=Now() - silence)
-    untaken = here.filter(state=DryRun.State.WAITING, heartbeat_at__lt=Now() - LIFE)
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    # Those of earlier versions have no heartbeat while they wait.
+    here = DryRun.objects.filter(pk=estimate.pk).annotate(heard_at=Coalesce("heartbeat_at", "created_at"))
+    silent = here.filter(state=DryRun.State.RUNNING, heard_at__lt=Now() - silence)
+    untaken = here.filter(state=DryRun.State.WAITING, heard_at__lt=Now() - LIFE)
     went_silent = _("The worker %(worker)s went silent. Ask again.") % {"worker": estimate.worker}
     for rows, reason in ((silent, went_silent), (untaken, _("No worker took it. Ask again."))):
         if rows.update(state=DryRun.State.FAILED, reason=reason, finished_at=Now()):

@@ -128,9 +128,11 @@ def sweep() -> None:
 def _drop_left_behind() -> None:
     """Delete what workers left that were killed: files in the storage, and on this machine what they merged in."""
     drop_unnamed(MergedWeights, FOLDER, KEPT)
-    for folder in _workplace().glob("*-*"):
-        key, _dash, attempt = folder.name.rpartition("-")
-        if not MergedWeights.objects.filter(pk=key, attempt=attempt, state=State.RUNNING).exists():
+    folders = list(_workplace().glob("*-*"))  # before their rows are looked for, which are there first
+    rows = MergedWeights.objects.filter(state=State.RUNNING).values_list("pk", "attempt")
+    running = {f"{key}-{attempt}" for key, attempt in rows}
+    for folder in folders:
+        if folder.name not in running:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -146,9 +148,9 @@ def run(merge_id: str, worker: str) -> None:
     merge = _claim(merge_id, worker)
     if merge is None:
         return
-    _drop_left_behind()
     folder = _workplace() / f"{merge.pk}-{merge.attempt}"
     try:
+        _drop_left_behind()
         _merge(merge, folder)
     except LostError:
         pass

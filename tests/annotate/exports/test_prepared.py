@@ -1,18 +1,21 @@
 """Prepared files on slow and full storages, and of writers that were killed: none is torn, doubled or stuck."""
 
 import io
+import subprocess
+import sys
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from celery import current_app
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.utils import timezone
 
 from annotate import tasks
 from annotate.exports import jobs, prepared
-from annotate.forms.exports import read_selection
-from annotate.models import Export
+from annotate.forms.exports import ExportForm, read_selection
+from annotate.models import Export, Project
 from tests.annotate.exports.test_jobs import PREPARE, prepare
 from tests.annotate.views.test_import_faults import FullStorage
 from tests.waiting import wait_for
@@ -74,6 +77,43 @@ def test_what_is_cancelled_while_it_is_stored_leaves_no_file(use_storage):
     assert not list(folder.iterdir())
 
 
+STOPPING = """
+import io, sys, threading, time
+from types import SimpleNamespace
+import django
+django.setup()
+from django.core.files.storage import FileSystemStorage
+from annotate.exports.prepared import store_file
+
+class Endless(FileSystemStorage):
+    def _save(self, name, content):
+        time.sleep(600)
+
+def store(storage, name):
+    row = SimpleNamespace(file=SimpleNamespace(storage=storage(location=sys.argv[1])))
+    print(store_file(row, name, io.BytesIO(b"x"), lambda: None), flush=True)
+
+def store_late():
+    threading.main_thread().join()
+    store(FileSystemStorage, "late")
+
+threading.Thread(target=store, args=(Endless, "never"), daemon=True).start()
+threading.Thread(target=store_late).start()
+"""
+
+
+def test_a_server_that_stops_waits_for_no_storage(tmp_path):
+    stopped = subprocess.run(
+        [sys.executable, "-c", STOPPING, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "late\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["late"]
+
+
 def test_a_full_disk_is_told_and_leaves_no_torn_file(plain, researcher, client_for, use_storage):
     folder = use_storage(FullStorage)
     job = prepare(client_for(researcher))
@@ -113,13 +153,48 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
     assert set(Export.objects.values_list("state", flat=True)) == {"failed", "queued"}
 
 
-def test_a_job_that_no_worker_takes_for_days_ends(plain, researcher, client_for):
+@pytest.mark.parametrize(
+    ("attempt", "sentence"),
+    [
+        (0, "No worker took it. Prepare it once more."),
+        (1, "It was begun, and never ended. Prepare it once more."),
+    ],
+)
+def test_a_job_that_waits_for_days_ends(plain, researcher, client_for, attempt, sentence):
     job = prepare(client_for(researcher))
-    Export.objects.update(created_at=timezone.now() - 2 * jobs.KEPT)
+    Export.objects.update(created_at=timezone.now() - 2 * jobs.KEPT, attempt=attempt)
     sent = []
     jobs.look_after_all(sent.append)
     job.refresh_from_db()
-    assert (job.state, job.error, sent) == ("failed", "No worker took it. Prepare it once more.", [])
+    assert (job.state, job.error, sent) == ("failed", sentence, [])
+
+
+def test_who_asks_for_a_file_looks_after_one_project(
+    plain, project, researcher, client_for, django_capture_on_commit_callbacks
+):
+    form = ExportForm({"format": "judgments"}, project=project)
+    assert form.is_valid()
+    long_ago = timezone.now() - 2 * jobs.SILENCE
+    other = Project.objects.create(slug="other", name="Other")
+    lost, _others = (
+        Export.objects.create(project=one, query={}, filename="x", heard_at=long_ago)
+        for one in (project, other)
+    )
+    sent = []
+    with django_capture_on_commit_callbacks(execute=True):
+        made = jobs.request(form.selection(), researcher, form.query(), sent.append)
+    assert sent == [str(lost.pk), str(made.pk)]
+
+
+def test_the_message_of_a_job_expires():
+    """Another is sent while the job waits: without an end they would pile up."""
+    with current_app.connection_or_acquire() as broker, broker.SimpleQueue("default") as queue:
+        queue.clear()
+        tasks.send("00000000-0000-0000-0000-000000000000")
+        message = queue.get(timeout=5)
+        message.ack()
+    until = datetime.fromisoformat(message.headers["expires"]) - timezone.now()
+    assert timedelta() < until <= jobs.MESSAGE_LIFE
 
 
 def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):

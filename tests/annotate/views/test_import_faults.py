@@ -58,7 +58,7 @@ def test_another_encoding_on_a_full_disk_leaves_no_torn_file(project, owner, use
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     use_storage(FullStorage)
     with pytest.raises(StorageError, match="disk is full"):
-        reception.change_encoding(Import.objects.get(pk=upload.pk), "iso8859-2")
+        reception.read_otherwise(Import.objects.get(pk=upload.pk), encoding="iso8859-2")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -128,3 +128,18 @@ def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_st
     assert not (folder / "old.txt").exists()
     assert (folder / "fresh.txt").exists()
     assert kept.exists()
+
+
+@pytest.mark.parametrize("moment", ["before a step", "after a step"])
+def test_an_import_forgotten_meanwhile_is_not_found(project, owner, client_for, monkeypatch, moment):
+    upload = reception.receive(project, owner, ContentFile(jsonl(pair(1)), "rows.jsonl"))
+    step = uploads.work
+
+    def work(import_id, seconds):
+        if moment == "after a step":
+            step(import_id, seconds)
+        Import.objects.filter(pk=import_id).delete()
+        return step(import_id, seconds) if moment == "before a step" else None
+
+    monkeypatch.setattr(uploads, "work", work)
+    assert client_for(owner).post(f"{URL}{upload.pk}/").status_code == 404

@@ -110,10 +110,26 @@ def test_what_a_killed_merge_left_is_deleted(policy: Any, owner: Any) -> None:
     merge = merging.request(policy, owner)
     MergedWeights.objects.update(state="running", attempt=2)
     running, killed = (Path(site.VAR) / "merging" / f"{merge.pk}-{attempt}" for attempt in (2, 1))
-    for folder in (running, killed):
+    stray = running.with_name("no-merge")
+    for folder in (running, killed, stray):
         (folder / "model").mkdir(parents=True)
     merging.request(policy, owner)
-    assert (running.exists(), killed.exists()) == (True, False)
+    assert (running.exists(), killed.exists(), stray.exists()) == (True, False, False)
+
+
+@pytest.mark.usefixtures("sent")
+def test_a_merge_whose_worker_cannot_tidy_up_says_so(policy: Any, owner: Any) -> None:
+    merge = merging.request(policy, owner)
+    workplace = Path(site.VAR) / "merging"
+    workplace.mkdir(parents=True, exist_ok=True)
+    workplace.rmdir()
+    workplace.symlink_to(workplace)  # a loop, which no listing follows
+    try:
+        merging.run(str(merge.pk), "worker")
+    finally:
+        workplace.unlink()
+    merge.refresh_from_db()
+    assert (merge.state, merge.error != "") == ("failed", True)
 
 
 @pytest.mark.slow
