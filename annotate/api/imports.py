@@ -24,7 +24,6 @@ from annotate.imports import uploads, writing
 from annotate.imports.expansion import BECOMES
 from annotate.imports.files import reception
 from annotate.imports.files.options import MAPPED, SAID_BY_ROWS, UNKNOWN, Options, refused_lines
-from annotate.imports.files.storage_errors import StorageError
 from annotate.judgments import places
 from annotate.models import Import
 from annotate.pairs.downloads import download
@@ -33,6 +32,7 @@ from annotate.projects import trail
 from annotate.sources import encodings
 from annotate.sources.errors import FileError
 from annotate.sources.mappings import mapping
+from annotate.storage_errors import StorageError
 from primitives.text import printable
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience

@@ -29,9 +29,9 @@ from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
 from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
 from annotate.exports.selection import Selection
-from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
+from annotate.storage_errors import explain_failure
 
 TASK = "annotate.tasks.write_export"
 PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by then

@@ -28,7 +28,6 @@ from annotate.imports.files.earlier import EarlierRecords, Place
 from annotate.imports.files.options import Options
 from annotate.imports.files.reception import forget_files, restart
 from annotate.imports.files.rows import Row, Rows
-from annotate.imports.files.storage_errors import is_disk_full, storage_error, will_pass
 from annotate.imports.reader import WHOLE_FILE, RowError
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
@@ -36,6 +35,7 @@ from annotate.judgments.imported import take_back
 from annotate.models import Comparison, Import, Judgment, Prompt, RefusedRow, User
 from annotate.models.conflicts import again_on_race, update_in_parts
 from annotate.projects import trail
+from annotate.storage_errors import is_disk_full, storage_error, will_pass
 from primitives.text import make_storable
 
 logger = logging.getLogger(__name__)
@@ -138,9 +138,8 @@ def judgments(upload: Import) -> QuerySet[Judgment]:
 
 
 def withdrawable_prompts(upload: Import) -> QuerySet[Prompt]:
-    """Return the prompts that it brought in and that would have no comparison left if it were withdrawn."""
+    """Return the prompts that it brought in and that have no comparison in use."""
     left = Comparison.objects.filter(prompt=OuterRef("pk"), withdrawn_at=None)
-    left = left.exclude(pk__in=unjudged(upload).values("pk"))
     return Prompt.objects.in_use().filter(~Exists(left), project=upload.project_id, batch=batch(upload))
 
 

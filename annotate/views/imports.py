@@ -19,12 +19,12 @@ from annotate.forms.uploads import OptionsForm, UploadForm
 from annotate.imports import uploads, writing
 from annotate.imports.files import preview, reception
 from annotate.imports.files.options import Options, refused_lines
-from annotate.imports.files.storage_errors import StorageError
 from annotate.judgments import places
 from annotate.models import Import, Role
 from annotate.people.access import ADMINS, ProjectRequest, find_membership, project_view
 from annotate.projects import trail
 from annotate.sources.errors import FileError
+from annotate.storage_errors import StorageError
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
 INSUFFICIENT_STORAGE = 507

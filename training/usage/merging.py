@@ -24,8 +24,8 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import MissingError, RefusalError
 from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
-from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Policy, User
+from annotate.storage_errors import explain_failure
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
 from training.rounds import child_process, workers

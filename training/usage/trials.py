@@ -21,8 +21,8 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.imports.files.storage_errors import explain_failure
 from annotate.models import Policy, Project, User
+from annotate.storage_errors import explain_failure
 from annotate.text.chats import Content
 from primitives.text import make_storable
 from training.endpoints.client import Server

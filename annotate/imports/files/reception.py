@@ -20,10 +20,10 @@ from django.utils.translation import gettext as _
 from annotate.imports.files import earlier
 from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
-from annotate.imports.files.storage_errors import is_disk_full, storage_error
 from annotate.models import Import, Project, RefusedRow, User
 from annotate.sources import lines, remote
 from annotate.sources.mappings import proposals
+from annotate.storage_errors import is_disk_full, storage_error
 from primitives.text import make_storable
 
 FOLDER = str(Import._meta.get_field("file").upload_to)

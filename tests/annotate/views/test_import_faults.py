@@ -14,8 +14,8 @@ from django.db import DatabaseError, connection
 
 from annotate.imports import records, uploads, writing
 from annotate.imports.files import reception
-from annotate.imports.files.storage_errors import StorageError
 from annotate.models import Import, Prompt
+from annotate.storage_errors import StorageError
 from tests.annotate.views.uploading import URL, jsonl, pair
 from tests.storages import FullStorage
 

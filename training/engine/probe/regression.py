@@ -65,26 +65,26 @@ def moderated(score: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(score / (1 + torch.pi / 8 * deviation.square()).sqrt())
 
 
-def find_directions(differences: torch.Tensor, most: int = MOST_DIRECTIONS) -> Directions:
-    """Return differences (n, d) along those directions in which they are longest: exactly, if `most` suffices."""
+def find_directions(differences: torch.Tensor) -> Directions:
+    """Return differences (n, d) along those directions in which they are longest: exactly, if so many suffice."""
     wide = differences.double()
     count, size = wide.shape
-    if not count or size <= min(count, most):
+    if not count or size <= min(count, MOST_DIRECTIONS):
         return Directions(wide, None)
     if count <= size:
         lengths, vectors = torch.linalg.eigh(wide @ wide.T)
-        kept = _longest(lengths, most)
+        kept = _longest(lengths)
         columns = wide.T @ (vectors[:, kept] / lengths[kept].sqrt())
     else:
         lengths, vectors = torch.linalg.eigh(wide.T @ wide)
-        columns = vectors[:, _longest(lengths, most)]
+        columns = vectors[:, _longest(lengths)]
     return Directions(wide @ columns, columns)
 
 
-def _longest(lengths: torch.Tensor, most: int) -> torch.Tensor:
+def _longest(lengths: torch.Tensor) -> torch.Tensor:
     """Return the places of the largest of ascending eigenvalues, without those that are rounding."""
     kept = (lengths > lengths[-1] * 1e-10).nonzero()[:, 0]
-    return kept[-most:]
+    return kept[-MOST_DIRECTIONS:]
 
 
 def fit(
