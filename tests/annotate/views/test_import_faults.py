@@ -29,6 +29,14 @@ class BrokenStorage(FileSystemStorage):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
+class ForgottenOnAFullDisk(FullStorage):
+    """A disk without room for a file whose import is forgotten at the same moment."""
+
+    def _save(self, name, content):
+        Import.objects.all().delete()
+        return super()._save(name, content)
+
+
 @pytest.fixture
 def use_storage(settings, tmp_path):
     def use(storage=FileSystemStorage):
@@ -60,6 +68,18 @@ def test_another_encoding_on_a_full_disk_leaves_no_torn_file(project, owner, use
     with pytest.raises(StorageError, match="disk is full"):
         reception.read_otherwise(Import.objects.get(pk=upload.pk), encoding="iso8859-2")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("storage", "status"), [(FullStorage, 507), (ForgottenOnAFullDisk, 404)])
+def test_another_encoding_on_a_full_disk_is_told(project, owner, client_for, use_storage, storage, status):
+    use_storage()
+    content = "prompt,chosen,rejected\nkawa,żółć,łoś\n".encode("cp1250")
+    upload = reception.receive(project, owner, SimpleUploadedFile("rows.csv", content), encoding="cp1250")
+    uploads.work(upload.pk, 60)
+    use_storage(storage)
+    answer = client_for(owner).post(f"{URL}{upload.pk}/check/", {"encoding": "iso8859-2"})
+    assert answer.status_code == status
+    assert status == 404 or Import.objects.get().options["encoding"] == "cp1250"
 
 
 def test_an_unexpected_error_ends_an_import_with_a_sentence(project, owner, client_for, use_storage, caplog):
