@@ -118,9 +118,66 @@ COUNT_FIELDS = {
         _("How many blind comparisons of the new policy with the one before decide about promotion."),
     ),
 }
-
-
 BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together
+
+
+class PairFields(forms.Form):
+    """The settings of PairSettings that an admin chooses: how judgments become pairs."""
+
+    ties = forms.ChoiceField(
+        label=_("Ties"),
+        initial="drop",
+        choices=[("drop", _("left out")), ("half", _("kept with the label one half"))],
+        help_text=_("Losses that know ties (rao_kupper, davidson) learn from them."),
+    )
+    both_bad = forms.ChoiceField(
+        label=_("Both bad"),
+        initial="drop",
+        choices=[("drop", _("left out")), ("ratings", _("two undesirable completions"))],
+        help_text=_(
+            "The loss kto learns from them what to avoid. Other losses need a better one to compare with."
+        ),
+    )
+    votes = forms.ChoiceField(
+        label=_("Votes"),
+        initial="auto",
+        choices=[
+            ("auto", _("count by reliability where it is known")),
+            ("equal", _("count the same")),
+            ("reliability", _("count by reliability")),
+            ("probe", _("count by reliability, with a probe as one more voter")),
+        ],
+        help_text=_(
+            "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."
+        ),
+    )
+    weights = forms.ChoiceField(
+        label=_("Weights"),
+        initial="equal",
+        choices=[
+            ("equal", _("every pair counts the same")),
+            ("judgments", _("as often as it was judged")),
+        ],
+    )
+    smoothing = forms.FloatField(
+        label=_("Smoothing"),
+        initial=0.0,
+        help_text=_("Votes added to each side before the label is taken; 0.5 makes one vote the label 0.75."),
+    )
+    margin_scale = forms.FloatField(
+        label=_("Margin per step of strength"),
+        initial=PairSettings.margin_scale,
+        help_text=_(
+            "Nats of implicit reward that slightly better, better and much better ask for once, twice and three "
+            "times; 0 leaves strength out, and so do losses without margins."
+        ),
+    )
+    min_judgments = forms.IntegerField(
+        label=_("Judgments at least"), initial=1, help_text=_("Comparisons with fewer are left out.")
+    )
+    include_too_fast = forms.BooleanField(
+        label=_("Take verdicts that came too fast"), initial=True, required=False
+    )
 
 
 class RoundForm(forms.Form):
@@ -163,7 +220,7 @@ class RoundForm(forms.Form):
                 if name in advice and advice[name] != initial:
                     self.fields[name].help_text = _with_advice(self.fields[name].help_text, advice[name])
         self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
-        self.pair_fields = _pair_fields()
+        self.pair_fields = PairFields().fields
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
         self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
@@ -323,65 +380,3 @@ def _like(like: Like) -> dict[str, Any]:
         return dict(dotted(Plan.from_dict(like.settings).to_dict()))
     except ConfigError:
         return _defaults(like.project)
-
-
-def _pair_fields() -> dict[str, forms.Field]:
-    """Return the fields of PairSettings that an admin chooses: how judgments become pairs."""
-    return {
-        "ties": forms.ChoiceField(
-            label=_("Ties"),
-            initial="drop",
-            choices=[("drop", _("left out")), ("half", _("kept with the label one half"))],
-            help_text=_("Losses that know ties (rao_kupper, davidson) learn from them."),
-        ),
-        "both_bad": forms.ChoiceField(
-            label=_("Both bad"),
-            initial="drop",
-            choices=[("drop", _("left out")), ("ratings", _("two undesirable completions"))],
-            help_text=_(
-                "The loss kto learns from them what to avoid. Other losses need a better one to compare with."
-            ),
-        ),
-        "votes": forms.ChoiceField(
-            label=_("Votes"),
-            initial="auto",
-            choices=[
-                ("auto", _("count by reliability where it is known")),
-                ("equal", _("count the same")),
-                ("reliability", _("count by reliability")),
-                ("probe", _("count by reliability, with a probe as one more voter")),
-            ],
-            help_text=_(
-                "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."
-            ),
-        ),
-        "weights": forms.ChoiceField(
-            label=_("Weights"),
-            initial="equal",
-            choices=[
-                ("equal", _("every pair counts the same")),
-                ("judgments", _("as often as it was judged")),
-            ],
-        ),
-        "smoothing": forms.FloatField(
-            label=_("Smoothing"),
-            initial=0.0,
-            help_text=_(
-                "Votes added to each side before the label is taken; 0.5 makes one vote the label 0.75."
-            ),
-        ),
-        "margin_scale": forms.FloatField(
-            label=_("Margin per step of strength"),
-            initial=PairSettings.margin_scale,
-            help_text=_(
-                "Nats of implicit reward that slightly better, better and much better ask for once, twice and three "
-                "times; 0 leaves strength out, and so do losses without margins."
-            ),
-        ),
-        "min_judgments": forms.IntegerField(
-            label=_("Judgments at least"), initial=1, help_text=_("Comparisons with fewer are left out.")
-        ),
-        "include_too_fast": forms.BooleanField(
-            label=_("Take verdicts that came too fast"), initial=True, required=False
-        ),
-    }
