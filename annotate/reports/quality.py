@@ -90,7 +90,7 @@ def assess(project: Project, search: str = "") -> Quality:
     """
     evidence = recall_evidence(project)
     met = evidence.met
-    found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.find()))
+    found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.reliability))
     has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)
     users = User.objects.in_bulk([one.annotator for one in found])
     everyone = [_person(project, users[one.annotator], one) for one in found]
