@@ -16,6 +16,7 @@ from annotate import tasks
 from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
+from annotate.models.jobs import LostError
 from tests.annotate.exports.test_jobs import PREPARE, prepare
 from tests.annotate.views.test_import_faults import FullStorage
 from tests.waiting import wait_for
@@ -70,9 +71,9 @@ def test_what_is_cancelled_while_it_is_stored_leaves_no_file(use_storage):
     def beat():
         wait_for((folder / "one").exists)
         SlowStorage.go.set()
-        raise jobs.LostError
+        raise LostError
 
-    with pytest.raises(jobs.LostError):
+    with pytest.raises(LostError):
         prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
     assert not list(folder.iterdir())
 
