@@ -39,7 +39,7 @@ class Meeting:
 
 
 @dataclass
-class Annotator:
+class AnnotatorFigures:
     """The figures of one annotator. `agreement` counts each colleague's verdict on the same comparison.
 
     `left` is the share of preferences for the left side: about one half, unless the person favours a side. Judgments
@@ -274,12 +274,12 @@ def annotators(
     batch: str | None = None,
     met: Sequence[Meeting] | None = None,
     reliable: Mapping[int, float] | None = None,
-) -> list[Annotator]:
+) -> list[AnnotatorFigures]:
     """Return the figures of each annotator of the project, or of one batch of it, in five queries.
 
     `met` are its `meetings`, and `reliable` what is known of their reliability, where that is known.
     """
-    found: dict[int, Annotator] = {}
+    found: dict[int, AnnotatorFigures] = {}
     rows = (
         _current(project, batch)
         .values("annotator", "verdict")
@@ -294,7 +294,7 @@ def annotators(
         .order_by()
     )
     for row in rows:
-        one = found.setdefault(row["annotator"], Annotator(row["annotator"]))
+        one = found.setdefault(row["annotator"], AnnotatorFigures(row["annotator"]))
         one.verdicts[row["verdict"]] = row["count"]
         one.too_fast += row["too_fast_ones"]
         one.late += row["late_ones"]
