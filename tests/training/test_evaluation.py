@@ -104,6 +104,11 @@ def test_independent_judgments_give_the_interval_of_log_odds() -> None:
     assert strength.beats_anchor.high == pytest.approx(sigmoid(math.log(2) + half), abs=0.005)
 
 
+def test_few_judgments_are_no_more_certain_than_their_model() -> None:
+    """Four ties have no spread at all. With the prior's, five games of p = 1/2 tell 5 / 4: the sd is sqrt(4 / 5)."""
+    assert fit(meetings({(1, 2): (0, 0, 4)}), 1, lengths=False).errors[2] == pytest.approx(math.sqrt(4 / 5))
+
+
 def test_ten_equal_verdicts_on_one_comparison_count_as_one() -> None:
     """The score of a cluster is ten times a judgment's, and clusters are a tenth: the error is sqrt(10) times."""
     alone = meetings({(1, 2): (8, 16, 0)})
