@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from annotate.imports.records import Item, PairOpinion
+from annotate.imports.writing import write
 from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Project
 from annotate.queueing import qualification
@@ -244,3 +246,21 @@ def test_a_moments_meetings_count_what_stood_then(
     assert agreement.meetings(project) != then
     assert agreement.meetings(project, at=moment) == then
     assert [(one.judged, one.count) for one in then] == [(2, 2)]
+
+
+def test_a_skip_is_no_opinion_of_a_moment(project, three, make_comparisons):
+    """Two verdicts met there: were the skip counted, each would weigh half in alpha and in reliability."""
+    (comparison,) = make_comparisons(1, needed=3)
+    for person, what in zip(three, ("first", "first", "skip"), strict=True):
+        say(person, comparison, what)
+    [now], [then] = agreement.meetings(project), agreement.meetings(project, at=timezone.now())
+    assert (now.judged, then) == (2, now)
+
+
+def test_a_side_that_a_file_does_not_know_favours_none(project):
+    """Maria is known to have seen one pair: the one that she prefers on the left."""
+    for place, (preferred, left) in enumerate([(0, 0), (0, None), (1, None)]):
+        said = PairOpinion("maria", "prefer", preferred, left=left)
+        write(project, [(1, Item(prompt=f"P {place}", completions=("a", "b"), opinions=(said,)))])
+    [maria] = agreement.annotators(project)
+    assert maria.left == Share(1, 1)
