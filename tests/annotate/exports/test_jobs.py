@@ -15,6 +15,7 @@ from annotate.exports import jobs
 from annotate.forms.exports import read_selection
 from annotate.models import Export
 from annotate.models.snapshots import KEPT
+from tests.storages import FullStorage
 from tests.waiting import wait_for
 
 PREPARE = "/p/reviews/export/prepare/"
@@ -83,9 +84,9 @@ def test_a_file_without_a_row_is_deleted_once_it_is_old(project, settings):
     assert not path.exists()
 
 
-def test_a_file_that_finds_no_room_says_so(plain, researcher, client_for, settings):
+def test_a_file_that_finds_no_room_says_so(plain, researcher, client_for, use_storage):
     job = prepare(client_for(researcher))
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "tests.storages.FullStorage"}}
+    use_storage(FullStorage)
     jobs.write(str(job.pk), read_selection)
     job.refresh_from_db()
     assert (job.state, job.error[:26]) == ("failed", "The server’s disk is full.")

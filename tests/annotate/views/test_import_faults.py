@@ -37,19 +37,8 @@ class ForgottenOnAFullDisk(FullStorage):
         return super()._save(name, content)
 
 
-@pytest.fixture
-def use_storage(settings, tmp_path):
-    def use(storage=FileSystemStorage):
-        options = {"location": str(tmp_path)}
-        name = f"{storage.__module__}.{storage.__qualname__}"
-        settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": name, "OPTIONS": options}}
-        return tmp_path / "imports"
-
-    return use
-
-
 def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for, use_storage):
-    folder = use_storage(FullStorage)
+    folder = use_storage(FullStorage) / "imports"
     data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1))), "format": ""}
     answer = client_for(owner).post(URL, data)
     assert answer.status_code == 507
@@ -60,7 +49,7 @@ def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for,
 
 
 def test_another_encoding_on_a_full_disk_leaves_no_torn_file(project, owner, use_storage):
-    folder = use_storage()
+    folder = use_storage() / "imports"
     content = "prompt,chosen,rejected\nkawa,żółć,łoś\n".encode("cp1250")
     upload = reception.receive(project, owner, SimpleUploadedFile("rows.csv", content), encoding="cp1250")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -137,7 +126,7 @@ def test_a_row_that_the_database_refuses_is_never_passed_over(project):
 
 
 def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_storage):
-    folder = use_storage()
+    folder = use_storage() / "imports"
     made = reception.receive(project, owner, ContentFile(b"a prompt", "a.txt"), "txt")
     for name, age in (("old.txt", 2), ("fresh.txt", 0)):
         (folder / name).write_bytes(b"torn")
