@@ -8,10 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from annotate.models import Comparison, Judgment, Policy, Snapshot
+from annotate.models import Comparison, Judgment, Policy, Project, Snapshot
 from annotate.people.pseudonyms import pseudonym
 from tests.training.pages import text
 from training.models import Round
+from training.rounds.lineage import find_base
 
 pytestmark = pytest.mark.django_db
 
@@ -162,3 +163,15 @@ def test_a_reference_that_was_named_is_shown_as_one(finished: Round, owner: Any,
         assert said in page, where
         assert "came from starter" not in page  # which no judgment shaped
         assert ("edge reference" in page) is ("comparisons" not in where), where
+
+
+def test_a_lineage_begins_with_what_was_brought_in(make_round: Any, ready_project: Any) -> None:
+    """The nearest policy that no round made is the base of rounds, and not what that one came from elsewhere."""
+    base = ready_project.current_policy
+    brought = Policy.objects.create(
+        project=ready_project, name="brought", kind=Policy.Kind.BASE, base_model="starter", parent=base
+    )
+    Project.objects.filter(pk=ready_project.pk).update(current_policy=brought)
+    trained = make_round("promoted").result_policy
+    assert find_base(trained) == find_base(brought) == brought
+    assert find_base(base) == base
