@@ -136,14 +136,6 @@ def test_left_bias_is_the_share_of_preferences_for_the_left_side(project, three,
     assert anna.verdicts == {"prefer": 3, "tie": 1, "skip": 1}
 
 
-def test_figures_can_be_had_for_one_batch(project, three, make_comparisons):
-    (one,), (other,) = make_comparisons(1, batch="round 1"), make_comparisons(1, batch="round 2")
-    say(three[0], one, "first", left="first")
-    say(three[0], other, "first", left="second")
-    assert agreement.annotators(project, "round 1")[0].left == Share(1, 1)
-    assert agreement.annotators(project, "round 2")[0].left == Share(0, 1)
-
-
 def test_self_consistency_is_the_same_verdict_on_a_repeat(project, three, make_comparisons):
     anna = three[0]
     said = [("first", "first", "first"), ("first", "second", "first"), ("second", "second", "tie")]
