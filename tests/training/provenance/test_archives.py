@@ -17,7 +17,7 @@ from django.db import connection
 
 from annotate.forms.pair_settings import name_pair_settings
 from annotate.judgments import revising
-from annotate.models import Comparison, Import, Project, Snapshot, User
+from annotate.models import Claim, Comparison, Import, Project, Snapshot, User
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot, training_rows
 from annotate.people import external
@@ -155,6 +155,14 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     assert moved.current_policy == round_.result_policy
     config = moved.rounds.get(number=2).settings["config"]
     assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
+
+
+def test_what_was_under_way_is_over_in_a_restored_project(lived: Project) -> None:
+    """Its file and its page stay on the server that it left."""
+    assert lived.imports.get().state == Import.State.CHECKING
+    moved = restore(ArchiveReader(io.BytesIO(archive_of(lived))), slug="moved")
+    assert moved.imports.get().state == Import.State.CANCELLED
+    assert not Claim.objects.filter(project=moved).holding().exists()
 
 
 def test_all_whom_an_entry_lists_leave_under_pseudonyms(finished: Round, owner: User, teammate: User) -> None:
