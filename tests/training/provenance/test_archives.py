@@ -182,6 +182,19 @@ def test_all_whom_an_entry_lists_leave_under_pseudonyms(finished: Round, owner: 
     assert rows[0]["votes"] == "Doe, Maria"  # no name there
 
 
+def test_a_name_that_two_people_share_leaves_as_none_of_them(
+    finished: Round, owner: User, teammate: User
+) -> None:
+    """A file may call someone by the username of another: nothing tells which of them an entry lists."""
+    project, name = finished.project, teammate.username
+    namesake = User.objects.get(pk=external.find_or_make(project, [name])[name])
+    factories.compare(project, "more", "a", "b").flags.create(annotator=namesake)
+    trail.record(trail.Verb.EXPORTED, owner, project=project, target="kto", annotator=name)
+    zipped = zipfile.ZipFile(io.BytesIO(archive_of(project)))
+    entry = json.loads(zipped.read("tables/trail.jsonl").splitlines()[-1])
+    assert entry["details"]["annotator"] == "(removed)"
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite stores comparisons first")
 def test_a_restored_comparison_is_stored_once_with_its_counters(lived: Project) -> None:
     restored = restore(ArchiveReader(io.BytesIO(archive_of(lived))))
