@@ -158,6 +158,14 @@ def test_a_span_of_time_takes_what_was_judged_in_it(project, judged):
     assert found(2 * day, day) == []
 
 
+def test_a_tie_that_is_asked_for_needs_no_agreement(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1)
+    say(three[0], comparison, "tie")
+    for ties, labels in (("include", [0.5]), ("only", [0.5]), ("leave", [])):
+        rows = pair_rows(project, Filters(ties=ties, agreement=0.9, strength=1.0))
+        assert [row["label"] for row in rows] == labels
+
+
 def test_what_was_taken_back_makes_no_comparison_newer(project, three, make_comparisons):
     (comparison,) = make_comparisons(1, needed=2)
     day = timedelta(days=1)
