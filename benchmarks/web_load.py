@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from benchmarks.web_pool import Annotator
+from benchmarks.web_pool import Visitor
 
 COMPARISON = re.compile(r'data-token="([0-9a-f-]{36})"')
 AHEAD = '<template id="ahead">'
@@ -115,7 +115,7 @@ class Connection:
 
 
 async def _annotate(
-    load: Load, port: int, slug: str, annotator: Annotator, *, pause: float, until: float
+    load: Load, port: int, slug: str, annotator: Visitor, *, pause: float, until: float
 ) -> None:
     """Judge until the cycles or the time are used up, or nothing is left."""
     chance = random.Random(annotator.pk)
@@ -165,7 +165,7 @@ def find(html: str) -> str | None:
 
 
 def run(
-    port: int, slug: str, annotators: list[Annotator], *, cycles: int, seconds: float, pause: float = 0.0
+    port: int, slug: str, annotators: list[Visitor], *, cycles: int, seconds: float, pause: float = 0.0
 ) -> Load:
     """Let the annotators work until `cycles` verdicts are given or `seconds` are over; `pause` is a mean."""
 

@@ -17,7 +17,7 @@ WORDS = "the plot moves gently and the cast is warm although the score drags in 
 
 
 @dataclass(frozen=True)
-class Annotator:
+class Visitor:
     """A person with a session: `cookie` is its value."""
 
     pk: int
@@ -75,7 +75,7 @@ def settle_database() -> None:
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
 
-def sign_in(project: Project, count: int, prefix: str) -> list[Annotator]:
+def sign_in(project: Project, count: int, prefix: str) -> list[Visitor]:
     """`count` annotators of `project`, each with a session of their own."""
     store = import_module(settings.SESSION_ENGINE).SessionStore
     annotators = []
@@ -87,7 +87,7 @@ def sign_in(project: Project, count: int, prefix: str) -> list[Annotator]:
         session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
         session.create()
-        annotators.append(Annotator(user.pk, session.session_key))
+        annotators.append(Visitor(user.pk, session.session_key))
     return annotators
 
 

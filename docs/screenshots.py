@@ -283,13 +283,29 @@ def take_realistic(photographer: Photographer) -> None:
         photographer.take(f"judge-{comparison.external_id}", "ben", f"/p/{project.slug}/judge/")
 
 
+def work_some_days(project: Any, users: Iterable[Any]) -> list[Any]:
+    """Let annotators judge on some days, so that pace and calendars have something to show. Return them."""
+    from django.utils import timezone
+
+    from training.demo import simulation
+
+    people = [simulation.SimulatedAnnotator(user, random.Random(user.username)) for user in users]
+    project.min_seconds = 0  # programs need no time to read
+    project.save(update_fields=["min_seconds"])
+    for days in (4, 3, 2, 1):
+        for person in people:
+            person.clock = timezone.now() - timedelta(days=days)
+        simulation.judge(project, people, 40 - 2 * days)
+    for person in people:
+        person.clock = timezone.now() - timedelta(minutes=20)
+    return people
+
+
 def take_all(browser: Browser, address: str) -> list[str]:
     """All pictures, with work done between them; returns what was wrong with the pages."""
     import django
 
     django.setup()
-    from django.utils import timezone
-
     from annotate.models import Comparison, Flag, User
     from training.demo import loop, seed, simulation
     from training.rounds import deciding, state_machine
@@ -311,15 +327,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     take_keys(photographer, desk, project.slug)
 
     ada, ben, chloe = (User.objects.get(username=name) for name in ("ada", "ben", "chloe"))
-    people = [simulation.Annotator(user, random.Random(user.username)) for user in (ben, chloe)]
-    project.min_seconds = 0  # programs need no time to read
-    project.save(update_fields=["min_seconds"])
-    for days in (4, 3, 2, 1):  # some days' work, so that pace and calendars have something to show
-        for person in people:
-            person.clock = timezone.now() - timedelta(days=days)
-        simulation.judge(project, people, 40 - 2 * days)
-    for person in people:
-        person.clock = timezone.now() - timedelta(minutes=20)
+    people = work_some_days(project, (ben, chloe))
     first = state_machine.start(project, ada)
     loop.wait_for(first, lambda: None, print)
     simulation.decide(first, people, ada)

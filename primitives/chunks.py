@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 
 
-def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield lists of `size` rows. The last one may be shorter, and none is empty."""
     rest = iter(rows)
     while some := list(islice(rest, size)):

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from unittest import TestCase
 
@@ -96,6 +97,21 @@ def _flushable_trail(request: pytest.FixtureRequest) -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute("DROP TRIGGER IF EXISTS keep_trail_on_delete")
         request.node.stash[FLUSHED] = True
+
+
+@pytest.fixture
+def use_storage(settings: Any, tmp_path: Path) -> Callable[..., Path]:
+    """use_storage(FullStorage): keep files by this class, below the folder that it returns."""
+
+    from django.core.files.storage import FileSystemStorage
+
+    def use(storage: type[FileSystemStorage] = FileSystemStorage) -> Path:
+        name = f"{storage.__module__}.{storage.__qualname__}"
+        chosen = {"BACKEND": name, "OPTIONS": {"location": str(tmp_path)}}
+        settings.STORAGES = settings.STORAGES | {"default": chosen}
+        return tmp_path
+
+    return use
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ class JobCancellation(Endpoint):
 
     @operation("Cancel a prepared file", scope=Scope.ADMIN, roles=READERS, gives=JobOut, refuses=(409,))
     def post(self, call: Call, job_id: UUID) -> Response:
-        if not jobs.cancel(_job(call, job_id)):
+        if not _job(call, job_id).cancel():
             raise ConflictError(_("This file is written already, or never will be."))
         return Response(JobOut(_job(call, job_id)).data)
 

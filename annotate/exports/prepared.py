@@ -1,7 +1,4 @@
-"""Files that a row holds until they expire, such as prepared exports: stored, handed out, and deleted in the end.
-
-A row has `file`, `filename`, `sha256`, `expires_at`, `created_at` and `state`, and its model names its LIVE states.
-"""
+"""Files that a row holds until they expire, such as prepared exports: stored, handed out, and deleted in the end."""
 
 import threading
 from collections.abc import Callable
@@ -11,40 +8,49 @@ from datetime import timedelta
 from typing import IO, Any
 
 from django.core.files.base import File
-from django.db.models import Model, QuerySet
+from django.db.models.functions import Now
 from django.http import FileResponse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.errors import MissingError
+from annotate.models.jobs import FileJob, Job, JobQuerySet
 
 BEAT_SECONDS = 1.0  # between two beats of a writer whose file is being stored
 
 
-def send_file(row: Any, content_type: str) -> FileResponse:
-    """Return the file of a row as a download with its hash. Raises OSError if the storage does not have it."""
-    answer = FileResponse(
-        row.file.open("rb"), as_attachment=True, filename=row.filename, content_type=content_type
-    )
+def send_file(job: FileJob, content_type: str) -> FileResponse:
+    """Return the file of a job as a download with its hash, until it expires. Raises MissingError."""
+    if not type(job)._default_manager.exclude(file="").filter(pk=job.pk, expires_at__gt=Now()).exists():
+        raise MissingError(_("This file is not ready, or it has expired. Ask for it once more."))
+    try:
+        file = job.file.open("rb")
+    except OSError as error:
+        sentence = _("This file is no longer in the server’s storage. Ask for it once more.")
+        raise MissingError(sentence) from error
+    answer = FileResponse(file, as_attachment=True, filename=job.filename, content_type=content_type)
     answer["Cache-Control"] = "no-store"
-    answer["X-Content-SHA256"] = row.sha256
+    answer["X-Content-SHA256"] = job.sha256
     return answer
 
 
-def drop_expired(rows: QuerySet[Any], kept: timedelta) -> None:
+def drop_expired(jobs: JobQuerySet[Any], kept: timedelta) -> None:
     """Delete the files that have expired, and their rows after ten times as long."""
-    now = timezone.now()
-    for expired in rows.filter(expires_at__lt=now).exclude(file=""):
+    for expired in jobs.filter(expires_at__lt=Now()).exclude(file=""):
         with suppress(OSError):
             expired.file.storage.delete(str(expired.file.name))
-            rows.filter(pk=expired.pk).update(file="")
-    rows.filter(created_at__lt=now - 10 * kept, file="").exclude(state__in=rows.model.LIVE).delete()
+            jobs.filter(pk=expired.pk).update(file="")
+    old = jobs.filter(created_at__lt=Now() - 10 * kept, file="")
+    old.exclude(state__in=Job.LIVE).delete()
 
 
-def store_file(row: Any, name: str, file: IO[bytes], beat: Callable[[], None]) -> str:
-    """Store the file of a row, and return its name in the storage.
+def store_file(job: FileJob, name: str, file: IO[bytes], beat: Callable[[], None]) -> str:
+    """Store the file of a job, and return its name in the storage.
 
     A storage may take minutes. It is written to by a thread that knows no database, and meanwhile `beat` tells that
     the writer is alive. If the storage or `beat` raises an error, nothing of the file stays.
     """
-    storage = row.file.storage
+    storage = job.file.storage
     put = _put(storage, name, file)
     try:
         while not wait([put], timeout=BEAT_SECONDS).done:
@@ -71,12 +77,12 @@ def _put(storage: Any, name: str, file: IO[bytes]) -> Future[str]:
     return put
 
 
-def drop_unnamed(rows: type[Model], folder: str, kept: timedelta) -> None:
+def drop_unnamed(jobs: type[FileJob], folder: str, kept: timedelta) -> None:
     """Delete files of a folder that no row names: their writer was killed before it could tell."""
-    storage: Any = rows._meta.get_field("file").storage  # type: ignore[union-attr]
+    storage: Any = jobs._meta.get_field("file").storage
     with suppress(OSError, NotImplementedError):  # none yet, or a storage that lists nothing
         names = {f"{folder}{name}" for name in storage.listdir(folder)[1]}
-        named = rows._default_manager.filter(file__in=names).values_list("file", flat=True)
+        named = jobs._default_manager.filter(file__in=names).values_list("file", flat=True)
         for name in names - set(named):
             if timezone.now() - storage.get_modified_time(name) > kept:
                 storage.delete(name)

@@ -18,7 +18,7 @@ _refuse_null = ProhibitNullCharactersValidator()
 
 
 @dataclass(frozen=True)
-class Row:
+class AspectRow:
     """One aspect as the page shows it. `asked` is whether its box is ticked."""
 
     key: str
@@ -60,7 +60,7 @@ class AspectsField(forms.Field):
     def prepare_value(self, value: Any) -> Any:
         return value["new"] if isinstance(value, dict) else ""
 
-    def rows(self, value: Any) -> list[Row]:
+    def rows(self, value: Any) -> list[AspectRow]:
         """Return the rows to show, for what was posted or the stored list."""
         posted = value if isinstance(value, dict) else {"title": {}, "place": {}, "asked": {}}
         rows = []
@@ -69,7 +69,7 @@ class AspectsField(forms.Field):
             title = posted["title"].get(one.key, one.title)
             place = posted["place"].get(one.key, str(number))
             asked = one.key in posted["asked"] if is_posted else not one.is_removed
-            rows.append(Row(one.key, title, place, asked))
+            rows.append(AspectRow(one.key, title, place, asked))
         return rows
 
     def has_changed(self, initial: Any, data: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.forms.aspects import AspectsField, Row, current_aspects
+from annotate.forms.aspects import AspectRow, AspectsField, current_aspects
 from annotate.forms.fields import LinesField, ObjectField
 from annotate.judgments.aspects import count_holders
 from annotate.models import Project
@@ -158,7 +158,7 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
             field.current = current_aspects(getattr(self.instance, name))
 
     @property
-    def aspects(self) -> list[tuple[str, forms.BoundField, list[tuple[Row, int]]]]:
+    def aspects(self) -> list[tuple[str, forms.BoundField, list[tuple[AspectRow, int]]]]:
         """Return the reasons and the criteria: a label for new ones, the field, and each row with its judgments."""
         held = count_holders(self.instance)
         labels = {"reasons": _("New reasons"), "criteria": _("New criteria")}

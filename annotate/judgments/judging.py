@@ -59,7 +59,6 @@ def record(
         )
 
 
-@again_on_race
 def judge_and_next(
     project: Project,
     annotator: User,
@@ -76,9 +75,14 @@ def judge_and_next(
     committed, so that nothing can take the judgment back.
     """
     now = now or timezone.now()
-    with transaction.atomic():
-        judgment = _record(project, annotator, token, verdict, seconds=seconds, age=age, now=now)
-        live, following = queue.advance(project, annotator, now)
+
+    @again_on_race
+    def record_and_advance() -> tuple[Judgment, tuple[int | None, int | None]]:
+        with transaction.atomic():
+            judgment = _record(project, annotator, token, verdict, seconds=seconds, age=age, now=now)
+            return judgment, queue.advance(project, annotator, now)
+
+    judgment, (live, following) = record_and_advance()
     if live is None:
         claim = queue.claim(project, annotator, now=now)
         return Turn(judgment, claim, queue.claim_next(project, annotator, now=now) if claim else None)

@@ -6,7 +6,6 @@ at them.
 """
 
 from annotate.models.aspects import Aspect, stored_aspects
-from annotate.models.attempts import Attempts
 from annotate.models.comparisons import (
     SHUFFLE_KEYS,
     Claim,
@@ -19,7 +18,7 @@ from annotate.models.comparisons import (
 from annotate.models.handovers import Invitation, PasswordLink
 from annotate.models.inbox import ApiToken, Import, RefusedRow, StoredAnswer, token_digest
 from annotate.models.judgments import Flag, Judgment, is_current
-from annotate.models.people import Membership, Role, User
+from annotate.models.people import Attempts, Membership, Role, User
 from annotate.models.projects import Project, TextView
 from annotate.models.snapshots import Export, Snapshot, SnapshotPair, SnapshotRating
 from annotate.models.texts import (

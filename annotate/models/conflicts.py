@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
 from itertools import repeat
@@ -29,6 +30,8 @@ T = TypeVar("T")
 Row = Mapping[str, Any]  # the columns of a row, by their `attname`
 Cell = Callable[[Any], Any]  # makes of a value what the database takes
 
+_is_retried = ContextVar("is_retried", default=False)  # by a function that is being called
+
 
 class RaceError(IntegrityError):
     """Another transaction was faster. Roll back and look again, as when a unique index says so."""
@@ -37,11 +40,21 @@ class RaceError(IntegrityError):
 def again_on_race(function: Callable[P, T]) -> Callable[P, T]:
     """Retry on a conflict, usually two tabs of the same user. The second was refused, and now sees the first.
 
-    An index refuses it, or PostgreSQL in a deadlock. `function` opens its own transactions.
+    An index refuses it, or PostgreSQL in a deadlock. `function` opens its own transactions. Inside of another function
+    that is retried it is called once: the outermost one is retried, with all that it does.
     """
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _is_retried.get():
+            return function(*args, **kwargs)
+        outermost = _is_retried.set(True)
+        try:
+            return retried(*args, **kwargs)
+        finally:
+            _is_retried.reset(outermost)
+
+    def retried(*args: P.args, **kwargs: P.kwargs) -> T:
         for _ in range(ATTEMPTS - 1):
             try:
                 return function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""People, and their roles in projects."""
+"""People, their roles in projects, and attempts at their passwords."""
 
 from __future__ import annotations
 
@@ -237,3 +237,17 @@ class Membership(models.Model):
         invitations.filter(name=fold(self.user.username)).delete()
         invitations.update(person=None)
         self.user.end_links()
+
+
+class Attempts(models.Model):
+    """The tries of one key. Only `annotate.people.throttle` reads and writes them."""
+
+    key = models.CharField(max_length=100, primary_key=True, editable=False)
+    count = models.PositiveIntegerField()
+    last_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name_plural = "attempts"
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.count}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import timedelta
 
 from django.db import models
@@ -11,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.comparisons import Comparison
+from annotate.models.jobs import FileJob, is_whole
 from annotate.models.judgments import Judgment
 from annotate.models.people import User
 from annotate.models.projects import Project
@@ -105,12 +105,8 @@ class SnapshotRating(models.Model):
         return f"rating of completion {self.completion_id}"
 
 
-class Export(models.Model):
-    """A file of a project's rows that is written by a task, and can be downloaded until it expires.
-
-    `query` is what the page's form was given. `attempt` is a fence: who was thought dead and was replaced writes
-    nothing more. The file goes to Django's storage whole, with its SHA-256.
-    """
+class Export(FileJob):
+    """A file of a project's rows. `query` is what the page's form was given."""
 
     class State(models.TextChoices):
         QUEUED = "queued", _("Waiting")
@@ -119,45 +115,18 @@ class Export(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
 
-    LIVE = (State.QUEUED, State.RUNNING)
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="exports")
-    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     query = models.JSONField(default=dict)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    attempt = models.PositiveIntegerField(default=0)
     expected = models.PositiveBigIntegerField(null=True, help_text=_("Rows, as they were counted first."))
     rows = models.PositiveBigIntegerField(default=0, help_text=_("Rows written so far."))
     file = models.FileField(upload_to="exports/", max_length=300, blank=True)
-    filename = models.CharField(max_length=200, blank=True)
-    size = models.PositiveBigIntegerField(default=0, help_text=_("In bytes."))
-    sha256 = models.CharField(max_length=64, blank=True)
-    error = models.TextField(blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    heard_at = models.DateTimeField(default=timezone.now, editable=False)
-    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    class Meta:
-        ordering = ["-created_at"]
-        constraints = [
-            models.CheckConstraint(
-                condition=~Q(state="done") | (~Q(sha256="") & ~Q(filename="") & Q(expires_at__isnull=False)),
-                name="ready_exports_have_a_hash",
-            ),
-        ]
+    class Meta(FileJob.Meta):
+        constraints = [models.CheckConstraint(condition=is_whole(), name="ready_exports_have_a_hash")]
         indexes = [
             models.Index(fields=["expires_at"], condition=~Q(file=""), name="exports_with_a_file"),
         ]
 
     def __str__(self) -> str:
         return f"{self.filename or 'export'} ({self.state})"
-
-    @property
-    def is_live(self) -> bool:
-        return self.state in self.LIVE
-
-    @property
-    def can_be_downloaded(self) -> bool:
-        return bool(self.file) and self.expires_at is not None and timezone.now() < self.expires_at

@@ -29,7 +29,7 @@ AT_A_TIME = 500  # comparisons whose texts are in memory together
 ASKED_AT_A_TIME = 125
 STATEMENT = b"read texts"
 SHORT = 1_000  # characters
-Row = TypeVar("Row")
+T = TypeVar("T")
 Frozen = TypeVar("Frozen", Pair, Rating)
 
 
@@ -155,9 +155,7 @@ def with_json_as_text(names: Iterable[str]) -> list[Any]:
 # --- Reading ahead ----------------------------------------------------------------------------------------------
 
 
-def read_ahead(
-    rows: Iterable[Row], key: Callable[[Row], int]
-) -> Iterator[tuple[list[Row], dict[int, Texts]]]:
+def read_ahead(rows: Iterable[T], key: Callable[[T], int]) -> Iterator[tuple[list[T], dict[int, Texts]]]:
     """Yield some rows at a time, with the texts of their comparisons. `key` returns the comparison of a row.
 
     PostgreSQL looks for the next texts while Python writes the last ones. No thread takes part: it would have to wait
@@ -176,9 +174,9 @@ def read_ahead(
 
 
 def _read_ahead(
-    stream: "_Stream", parts: Iterable[list[Row]], key: Callable[[Row], int]
-) -> Iterator[tuple[list[Row], dict[int, Texts]]]:
-    asked: list[Row] = []
+    stream: "_Stream", parts: Iterable[list[T]], key: Callable[[T], int]
+) -> Iterator[tuple[list[T], dict[int, Texts]]]:
+    asked: list[T] = []
     for some in parts:
         found = stream.take() if asked else {}
         stream.ask([key(row) for row in some])

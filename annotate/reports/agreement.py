@@ -39,7 +39,7 @@ class Meeting:
 
 
 @dataclass
-class Annotator:
+class AnnotatorFigures:
     """The figures of one annotator. `agreement` counts each colleague's verdict on the same comparison.
 
     `left` is the share of preferences for the left side: about one half, unless the person favours a side. Judgments
@@ -63,10 +63,9 @@ class Annotator:
 # --- Counting ----------------------------------------------------------------------------------------------------
 
 
-def _current(project: Project, batch: str | None = None, at: datetime | None = None) -> JudgmentQuerySet:
+def _current(project: Project, at: datetime | None = None) -> JudgmentQuerySet:
     judgments = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
-    judgments = judgments.filter(project=project)
-    return judgments if batch is None else judgments.filter(comparison__batch=batch)
+    return judgments.filter(project=project)
 
 
 def _said(path: str = "") -> Case:
@@ -82,7 +81,7 @@ def _said(path: str = "") -> Case:
     )
 
 
-def meetings(project: Project, batch: str | None = None, at: datetime | None = None) -> list[Meeting]:
+def meetings(project: Project, at: datetime | None = None) -> list[Meeting]:
     """Count each pair of annotators' categories per comparison, now or at a moment. Ignores skips and repeats."""
     others = "comparison__judgments__"
     if at:
@@ -91,7 +90,7 @@ def meetings(project: Project, batch: str | None = None, at: datetime | None = N
     else:
         stands = is_current(others) & Q(comparison__judged__gte=2)  # the counter says where none can meet
     rows = (
-        _current(project, batch, at)
+        _current(project, at)
         .opinions()
         .exclude(comparison__kind=Comparison.Kind.REPEAT)
         .filter(
@@ -139,13 +138,11 @@ def on_random_pairs(met: Iterable[Meeting]) -> list[Meeting]:
     return [meeting for meeting in met if not meeting.by_probe]
 
 
-def gold_accuracy(project: Project, batch: str | None = None, at: datetime | None = None) -> dict[int, Share]:
+def gold_accuracy(project: Project, at: datetime | None = None) -> dict[int, Share]:
     """Return each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
     golds = find_gold_judgments(project)
     if at:
         golds = golds.filter(created_at__lte=at)
-    if batch is not None:
-        golds = golds.filter(comparison__batch=batch)
     right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
     rows = golds.values("annotator").annotate(right=right, total=Count("pk")).order_by()
     return {row["annotator"]: Share(row["right"], row["total"]) for row in rows}
@@ -271,17 +268,16 @@ def as_values(found: Mapping[int, Reliability]) -> dict[int, float]:
 
 def annotators(
     project: Project,
-    batch: str | None = None,
     met: Sequence[Meeting] | None = None,
     reliable: Mapping[int, float] | None = None,
-) -> list[Annotator]:
-    """Return the figures of each annotator of the project, or of one batch of it, in five queries.
+) -> list[AnnotatorFigures]:
+    """Return the figures of each annotator of the project, in five queries.
 
     `met` are its `meetings`, and `reliable` what is known of their reliability, where that is known.
     """
-    found: dict[int, Annotator] = {}
+    found: dict[int, AnnotatorFigures] = {}
     rows = (
-        _current(project, batch)
+        _current(project)
         .values("annotator", "verdict")
         .annotate(
             count=Count("pk"),
@@ -294,18 +290,18 @@ def annotators(
         .order_by()
     )
     for row in rows:
-        one = found.setdefault(row["annotator"], Annotator(row["annotator"]))
+        one = found.setdefault(row["annotator"], AnnotatorFigures(row["annotator"]))
         one.verdicts[row["verdict"]] = row["count"]
         one.too_fast += row["too_fast_ones"]
         one.late += row["late_ones"]
         one.not_mine += row["not_mine"]
         if row["verdict"] == Verdict.PREFER:
             one.left = Share(row["left"], row["on_sides"])
-    met = meetings(project, batch) if met is None else met
-    gold = gold_accuracy(project, batch)
+    met = meetings(project) if met is None else met
+    gold = gold_accuracy(project)
     agreed = agreement_with_others(met)
     reliable = estimate_reliability(met, gold) if reliable is None else reliable
-    consistent, seconds = self_consistency(project), _mean_seconds(project, batch)
+    consistent, seconds = self_consistency(project), _mean_seconds(project)
     for one in found.values():
         one.agreement = agreed.get(one.annotator, UNMEASURED)
         one.gold = gold.get(one.annotator, UNMEASURED)
@@ -315,8 +311,8 @@ def annotators(
     return sorted(found.values(), key=lambda one: one.annotator)
 
 
-def _mean_seconds(project: Project, batch: str | None) -> dict[int, float]:
-    timed = _current(project, batch).filter(seconds__lte=LONGEST_SECONDS)
+def _mean_seconds(project: Project) -> dict[int, float]:
+    timed = _current(project).filter(seconds__lte=LONGEST_SECONDS)
     return {
         row["annotator"]: row["mean"]
         for row in timed.values("annotator").annotate(mean=Avg("seconds")).order_by()

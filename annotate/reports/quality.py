@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Completion, Judgment, Policy, Project, User
 from annotate.reports import agreement
-from annotate.reports.agreement import Annotator
+from annotate.reports.agreement import AnnotatorFigures
 from annotate.reports.alarms import Alarm, find_alarms
 from annotate.reports.days import Day, days_of
 from annotate.reports.recalled import recall_evidence
@@ -31,7 +31,7 @@ class Person:
     """An annotator's figures with what the page makes of them."""
 
     user: User
-    figures: Annotator
+    figures: AnnotatorFigures
     total: int
     too_fast: Share
     skipped: Share
@@ -90,7 +90,7 @@ def assess(project: Project, search: str = "") -> Quality:
     """
     evidence = recall_evidence(project)
     met = evidence.met
-    found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.find()))
+    found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.reliability))
     has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)
     users = User.objects.in_bulk([one.annotator for one in found])
     everyone = [_person(project, users[one.annotator], one) for one in found]
@@ -129,7 +129,7 @@ def _is_external(users: Mapping[int, User], row: tuple[int, int, int, float | No
     return users[row[0]].is_imported or users[row[1]].is_imported
 
 
-def _person(project: Project, user: User, figures: Annotator) -> Person:
+def _person(project: Project, user: User, figures: AnnotatorFigures) -> Person:
     total = sum(figures.verdicts.values())
     too_fast = Share(figures.too_fast, total)
     # A comparison outside an annotator's language or field says nothing of how they judge.
@@ -140,7 +140,7 @@ def _person(project: Project, user: User, figures: Annotator) -> Person:
 
 
 def _warnings(
-    project: Project, name: str, figures: Annotator, too_fast: Share, skipped: Share
+    project: Project, name: str, figures: AnnotatorFigures, too_fast: Share, skipped: Share
 ) -> Iterable[str]:
     gold, left, repeats = figures.gold, figures.left, figures.repeats
     if gold.total >= ENOUGH_GOLD and gold.interval[1] < project.qualification_pass:

@@ -47,12 +47,9 @@ class Evidence:
                 for check in some:
                     yield Item(((annotator, True),), check.chance, check.times)
 
-    def find(self) -> dict[int, Reliability]:
-        """Return each annotator's reliability, by expectation-maximization."""
-        return self._found
-
     @cached_property
-    def _found(self) -> dict[int, Reliability]:
+    def reliability(self) -> dict[int, Reliability]:
+        """Return each annotator's reliability, by expectation-maximization."""
         return estimate(self.items())
 
     def weigh(self, enough: float) -> dict[int, float] | None:
@@ -60,7 +57,7 @@ class Evidence:
 
         None if none of them is known by as much as `enough` known answers, which 0 always are.
         """
-        found = self.find()
+        found = self.reliability
         if enough and all(one.checks < enough for one in found.values()):
             return None
         return agreement.as_values(found)

@@ -25,7 +25,7 @@ PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
 MOST_COUNTED = 100_000  # prompts of one state, on their page
-Row = TypeVar("Row")
+T = TypeVar("T")
 # Columns of completions that a line does not show.
 _LONG = (
     "token_ids",
@@ -36,18 +36,18 @@ _LONG = (
 
 
 @dataclass(frozen=True)
-class Page(Generic[Row]):
+class Page(Generic[T]):
     """Rows of one page. `older` is where the next page starts, or None at the end.
 
     `cut` says that the time was up before the page was full: older rows may still match.
     """
 
-    rows: list[Row]
+    rows: list[T]
     older: int | None
     cut: bool
 
     @classmethod
-    def empty(cls) -> "Page[Row]":
+    def empty(cls) -> "Page[T]":
         return cls([], older=None, cut=False)
 
 

@@ -152,7 +152,7 @@ def job_file(request: ProjectRequest, job_id: UUID) -> FileResponse:
 @project_view(*READERS)
 def cancel_job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
     found = get_object_or_404(Export, project=request.project, pk=job_id)
-    jobs.cancel(found)
+    found.cancel()
     return redirect("export-job", request.project.slug, found.pk)
 
 

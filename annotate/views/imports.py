@@ -239,7 +239,7 @@ def check_import(request: ProjectRequest, import_id: int) -> HttpResponse:
             form.add_error(next(iter(otherwise)), str(error))
             return _show(request, upload, form=form)
         except StorageError as error:
-            upload.refresh_from_db()
+            upload = get_object_or_404(Import, project=request.project, pk=import_id)  # as it was before
             return _show(request, upload, str(error))
         except FileNotFoundError:
             form.add_error(None, _("The file is no longer in the server’s storage: upload it again."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from annotate.models import (
     Completion,
     Export,
     Import,
+    Judgment,
     Membership,
     Policy,
     Project,
@@ -140,38 +142,13 @@ def _tenant(slug: str, payload: str) -> Tenant:
 def _content(tenant: Tenant, payload: str) -> None:
     project, people = tenant.project, tenant.people
     annotator, admin = people["annotator"], people["admin"]
-    policies = (f"ours {payload}"[:120], f"others {payload}"[:120])
-    rows = [
-        Item(
-            prompt
-            if number
-            else [{"role": "system", "content": payload or "s"}, {"role": "user", "content": prompt}],
-            external_id=f"row-{number} {payload}"[:200],
-            metadata={"source": payload, payload[:50]: 1},
-            prompt_external_id=f"prompt-{number} {payload}"[:200],
-            prompt_metadata={"topic": payload, payload[:50]: 2},
-            completions=(f"One {number} {payload}", f"Two {number} {payload}"),
-            policies=policies,
-            gold="a" if number == 11 else None,
-        )
-        for number in range(12)
-        for prompt in [f"Prompt {number} {payload}"]
-    ]
-    write(project, enumerate(rows), batch=f"import {payload}"[:60])
-    for _ in range(10):
-        claim = queue.claim(project, annotator)
-        assert claim is not None
-        said = judging.Verdict("prefer", "a", 2, rationale=payload, reasons=[project.all_reasons[-1].key])
-        judgment = judging.record(project, annotator, claim.token, said)
+    write(project, enumerate(_items(payload)), batch=f"import {payload}"[:60])
+    judgment = _judge(project, annotator, payload)
     live = queue.claim(project, annotator)
     assert live is not None
     flag = drafts.flag(project, annotator, live.token, payload or "Look at this.")
     drafts.save_draft(project, annotator, live.token, {"rationale": payload})
-    upload = Import(
-        project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], format="jsonl", size=30
-    )
-    upload.errors, upload.state = [[1, f"Wrong: {payload}"]], Import.State.REFUSED
-    upload.file.save(f"{uuid.uuid4()}.jsonl", ContentFile(b'{"prompt": "A film opens:"}\n'))
+    upload = _upload(project, admin, payload)
     snapshot = snapshots.take_snapshot(project, admin)
     round_ = _round(tenant, payload)
     job = Export(project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], sha256="0" * 64)
@@ -204,6 +181,43 @@ def _content(tenant: Tenant, payload: str) -> None:
         "path": "nothing",
         **_use(tenant, payload),
     }
+
+
+def _items(payload: str) -> Iterator[Item]:
+    """Yield pairs of which the first is of a chat and the last is gold. Each text holds the payload."""
+    for number in range(12):
+        prompt = f"Prompt {number} {payload}"
+        chat = [{"role": "system", "content": payload or "s"}, {"role": "user", "content": prompt}]
+        yield Item(
+            prompt if number else chat,
+            external_id=f"row-{number} {payload}"[:200],
+            metadata={"source": payload, payload[:50]: 1},
+            prompt_external_id=f"prompt-{number} {payload}"[:200],
+            prompt_metadata={"topic": payload, payload[:50]: 2},
+            completions=(f"One {number} {payload}", f"Two {number} {payload}"),
+            policies=(f"ours {payload}"[:120], f"others {payload}"[:120]),
+            gold="a" if number == 11 else None,
+        )
+
+
+def _judge(project: Project, annotator: User, payload: str) -> Judgment:
+    """Judge ten comparisons, and return the last judgment."""
+    for _ in range(10):
+        claim = queue.claim(project, annotator)
+        assert claim is not None
+        said = judging.Verdict("prefer", "a", 2, rationale=payload, reasons=[project.all_reasons[-1].key])
+        judgment = judging.record(project, annotator, claim.token, said)
+    return judgment
+
+
+def _upload(project: Project, admin: User, payload: str) -> Import:
+    """Return an import that was refused."""
+    upload = Import(
+        project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], format="jsonl", size=30
+    )
+    upload.errors, upload.state = [[1, f"Wrong: {payload}"]], Import.State.REFUSED
+    upload.file.save(f"{uuid.uuid4()}.jsonl", ContentFile(b'{"prompt": "A film opens:"}\n'))
+    return upload
 
 
 def _use(tenant: Tenant, payload: str) -> dict[str, Any]:

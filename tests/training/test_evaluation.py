@@ -6,15 +6,15 @@ import random
 import pytest
 
 from primitives.statistics import NORMAL_95
-from training.standings.strengths import Meeting, fit, rank, sigmoid
+from training.standings.strengths import Match, fit, rank, sigmoid
 
 
-def meetings(tally: dict[tuple[int, int], tuple[int, int, int]]) -> list[Meeting]:
+def meetings(tally: dict[tuple[int, int], tuple[int, int, int]]) -> list[Match]:
     """Return judgments, each of a comparison of its own by one annotator: (a, b) -> a's wins, b's wins, ties."""
-    found: list[Meeting] = []
+    found: list[Match] = []
     for (a, b), counts in tally.items():
         for share, count in zip((1.0, 0.0, 0.5), counts, strict=True):
-            found += [Meeting((a, b, share, number), "ann", a, b, share) for number in range(count)]
+            found += [Match((a, b, share, number), "ann", a, b, share) for number in range(count)]
     return found
 
 
@@ -65,11 +65,11 @@ def test_a_policy_that_never_met_the_others_has_no_strength() -> None:
 def test_a_preference_for_the_left_is_not_a_strength() -> None:
     """The left wins 3 of 4, whichever policy it is; policy 2 is on the left three times as often, and wins 5 of 8."""
     found = [
-        Meeting((side, number), "ann", 2, 1, share, side)
+        Match((side, number), "ann", 2, 1, share, side)
         for side, shares in ((1, [1.0] * 9 + [0.0] * 3), (-1, [0.0] * 3 + [1.0]))
         for number, share in enumerate(shares * 20)
     ]
-    plain = fit([Meeting(m.comparison, m.annotator, 2, 1, m.share) for m in found], 1, lengths=False)
+    plain = fit([Match(m.comparison, m.annotator, 2, 1, m.share) for m in found], 1, lengths=False)
     fair = fit(found, 1, lengths=False)
     assert plain.strengths[2] == pytest.approx(math.log(10 / 6), abs=0.02)
     assert fair.strengths[2] == pytest.approx(0, abs=0.02)
@@ -80,7 +80,7 @@ def test_a_preference_for_long_texts_is_told_from_strength() -> None:
     """Annotators choose by length alone: longer by ln 2 wins 4 of 5. Policy 2 writes the longer one 3 times in 4."""
     ratio = math.log(2)
     found = [
-        Meeting((length, number), "ann", 2, 1, share, 0, length)
+        Match((length, number), "ann", 2, 1, share, 0, length)
         for length, shares in ((ratio, [1.0] * 12 + [0.0] * 3), (-ratio, [0.0] * 4 + [1.0]))
         for number, share in enumerate(shares * 20)
     ]
@@ -104,14 +104,19 @@ def test_independent_judgments_give_the_interval_of_log_odds() -> None:
     assert strength.beats_anchor.high == pytest.approx(sigmoid(math.log(2) + half), abs=0.005)
 
 
+def test_few_judgments_are_no_more_certain_than_their_model() -> None:
+    """Four ties have no spread at all. With the prior's, five games of p = 1/2 tell 5 / 4: the sd is sqrt(4 / 5)."""
+    assert fit(meetings({(1, 2): (0, 0, 4)}), 1, lengths=False).errors[2] == pytest.approx(math.sqrt(4 / 5))
+
+
 def test_ten_equal_verdicts_on_one_comparison_count_as_one() -> None:
     """The score of a cluster is ten times a judgment's, and clusters are a tenth: the error is sqrt(10) times."""
     alone = meetings({(1, 2): (8, 16, 0)})
     together = [
-        Meeting(m.comparison, f"ann {copy}", m.first, m.second, m.share) for m in alone for copy in range(10)
+        Match(m.comparison, f"ann {copy}", m.first, m.second, m.share) for m in alone for copy in range(10)
     ]
     apart = [
-        Meeting((m.comparison, copy), "ann", m.first, m.second, m.share) for m in alone for copy in range(10)
+        Match((m.comparison, copy), "ann", m.first, m.second, m.share) for m in alone for copy in range(10)
     ]
     errors = [fit(of, 1, lengths=False).errors[2] for of in (together, apart)]
     assert errors[0] / errors[1] == pytest.approx(math.sqrt(10), rel=0.05)
@@ -120,7 +125,7 @@ def test_ten_equal_verdicts_on_one_comparison_count_as_one() -> None:
 def test_annotators_who_differ_widen_the_interval() -> None:
     """Ten annotators, each of one mind: half of them always prefer policy 2."""
     generator = random.Random(0)
-    divided = [Meeting((who, number), who, 1, 2, float(who % 2)) for who in range(10) for number in range(40)]
-    mixed = [Meeting(m.comparison, m.annotator, 1, 2, float(generator.random() < 0.5)) for m in divided]
+    divided = [Match((who, number), who, 1, 2, float(who % 2)) for who in range(10) for number in range(40)]
+    mixed = [Match(m.comparison, m.annotator, 1, 2, float(generator.random() < 0.5)) for m in divided]
     errors = [fit(of, 1, lengths=False).errors[2] for of in (divided, mixed)]
     assert errors[0] > 4 * errors[1]

@@ -17,7 +17,7 @@ from tests import factories
 from tests.training.pages import FRAGMENT, text
 from training.models import Round
 from training.rounds import sweeping
-from training.standings.gates import Forecast, forecast, measure_gate, next_level
+from training.standings.gates import Forecast, Gate, forecast, measure_gate, next_level
 
 pytestmark = pytest.mark.django_db
 
@@ -268,6 +268,15 @@ def test_what_is_still_needed_is_told_in_two_digits(gated: Any, project: Project
     assert exact
     assert exact > 100
     assert measure_gate(round_).more_needed == round(exact, -1)
+
+
+def test_a_worse_policy_is_told_at_a_level_of_its_own() -> None:
+    """It is not promoted, so nothing adds up over rounds: 5 %, whatever is left for a better one."""
+    shares = (1.0,) * 13 + (-1.0,) * 17
+    gate = Gate(100, 30, 13, 0, 17, prompts=shares, level=1e-6)
+    exact = more_needed([-share for share in shares], 0.05)
+    assert exact
+    assert gate.more_needed == round(exact, 2 - len(str(exact)))
 
 
 def test_a_large_gate_takes_no_long_forecast(project: Project) -> None:

@@ -298,6 +298,17 @@ def test_a_round_of_a_silent_worker_is_queued_again_and_sent(make_round: Any, st
     assert round_.enqueued_at is not None
 
 
+def test_a_round_that_its_worker_hands_back_is_sent_at_once(
+    make_round: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    round_ = make_round("training")
+    with django_capture_on_commit_callbacks(execute=True):
+        assert state_machine.hand_back(round_)
+    round_.refresh_from_db()
+    assert (round_.state, round_.losses) == ("queued", 0)
+    assert round_.enqueued_at is not None
+
+
 def test_a_round_whose_worker_is_alive_is_left_alone(make_round: Any) -> None:
     round_ = make_round("training")
     sweeping.sweep_rounds()

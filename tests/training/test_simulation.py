@@ -17,7 +17,7 @@ from tests import factories
 from training.demo import simulation
 from training.demo.loop import GATE, LoopError, Options, wait_for
 from training.demo.measurements import Measurement, kl_interval, reward_at, rewards_at_kl, scale_adapter
-from training.demo.simulation import Annotator, NothingLeftError
+from training.demo.simulation import NothingLeftError, SimulatedAnnotator
 from training.demo.subjects import SUBJECTS, sentiment
 from training.models import Round
 
@@ -31,8 +31,8 @@ PLAIN = " It runs for two hours."  # reward 0
 ALSO_PLAIN = " Most of it happens at night."
 
 
-def annotator(user=None, seed=0, sharpness=simulation.FILMS.sharpness) -> Annotator:
-    return Annotator(user, random.Random(seed), replace(simulation.FILMS, sharpness=sharpness))
+def annotator(user=None, seed=0, sharpness=simulation.FILMS.sharpness) -> SimulatedAnnotator:
+    return SimulatedAnnotator(user, random.Random(seed), replace(simulation.FILMS, sharpness=sharpness))
 
 
 def completions(*texts: str) -> list[Completion]:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from annotate.imports.records import Item, PairOpinion
+from annotate.imports.writing import write
 from annotate.models import Comparison, Policy
 from tests.factories import compare, say
+from training.standings.gates import Gate
 from training.standings.policies import find_meetings
 from training.standings.records import records_of
 
@@ -51,3 +54,28 @@ def test_gold_and_repeats_rank_no_policy(project, teammate, between, other):
 def test_two_completions_of_one_policy_rank_it_against_none(project, teammate, make_comparisons):
     say(teammate, make_comparisons()[0], "first")
     assert find_meetings(project) == records_of(project.current_policy) == []
+
+
+def test_the_policy_that_was_met_most_is_the_first_record(project, teammate, between, other):
+    third = Policy.objects.create(project=project, name="third", kind=Policy.Kind.EXTERNAL)
+    once = compare(project, "Once:", " It sings.", " It sags.", policies=(third, other))
+    for comparison in (once, between(), between()):
+        say(teammate, comparison, "first")
+    assert [(record.other, record.total) for record in records_of(other)] == [
+        (project.current_policy, 2),
+        (third, 1),
+    ]
+
+
+def test_a_record_has_the_interval_of_a_gate_without_a_plan(project, teammate, between, other):
+    for verdict in ["first"] * 12 + ["second"] * 3:
+        say(teammate, between(), verdict)
+    [record] = records_of(project.current_policy)
+    observations = (1.0,) * 12 + (-1.0,) * 3
+    assert record.win_rate == Gate(15, 15, 12, 0, 3, prompts=observations).win_rate
+
+
+def test_a_side_that_a_file_does_not_know_is_no_side(project):
+    opinions = (PairOpinion("maria", "prefer", 0), PairOpinion("ivan", "prefer", 0, left=0))
+    write(project, [(1, Item(prompt="P", completions=("a", "b"), policies=("x", "y"), opinions=opinions))])
+    assert sorted(match.side for match in find_meetings(project)) == [0, 1]

@@ -28,7 +28,7 @@ from annotate.models import Membership, Policy, Project, Role, User
 from annotate.projects.base_models import STARTER
 from primitives.statistics import mean_estimate
 from training.demo import samples, seed, simulation
-from training.demo.loop_report import Row, write_rows
+from training.demo.loop_report import LoopRow, write_rows
 from training.demo.measurements import KLS, SCALES, Measurement, kl_interval, rewards_at_kl, scale_adapter
 from training.demo.subjects import SUBJECTS, Subject
 from training.engine.starter import reviews
@@ -106,7 +106,7 @@ class Loop:
         self.project = make_project(options)
         self.by = make_member(self.project, ADMIN, Role.ADMIN)
         self.annotators = [
-            simulation.Annotator(
+            simulation.SimulatedAnnotator(
                 make_member(self.project, name, Role.ANNOTATOR),
                 random.Random(f"{options.seed} {name}"),
                 self.subject.taste,
@@ -116,7 +116,7 @@ class Loop:
         self.measured: list[Measurement] = []
         self.gate_labels = 0
 
-    def run(self, check: Callable[[], None]) -> Iterator[Row]:
+    def run(self, check: Callable[[], None]) -> Iterator[LoopRow]:
         """Yield a row for the base model and one for each round.
 
         `check` is called while a round runs, and raises if its worker cannot go on. Raises LoopError or
@@ -146,7 +146,7 @@ class Loop:
         """Return what a round chooses: the last one writes nothing but its gate, as none of it would be judged."""
         return {"fresh_comparisons": 0} if number == self.options.rounds else {}
 
-    def measure_start(self) -> Row:
+    def measure_start(self) -> LoopRow:
         """Let the base model write the first samples to judge, and return its figures."""
         policy = Policy.objects.get(current_for=self.project)
         self.say(f"Project {self.project.slug}: {policy.name} writes the first samples ...")
@@ -158,7 +158,7 @@ class Loop:
         seed.save_comparisons([seed.compare(self.project, pair) for pair in pairs])
         seconds = time.monotonic() - began
         self.measured += self.measure(policy, 0)
-        return Row(number=0, sample_seconds=seconds, **self.figures())
+        return LoopRow(number=0, sample_seconds=seconds, **self.figures())
 
     def tell(self, number: int, gate: Gate) -> None:
         """Say what the gate called, and that the loop goes on where it did not decide."""
@@ -171,7 +171,7 @@ class Loop:
                 "the loop goes on with its policy all the same."
             )
 
-    def measure_round(self, round_: Round, gate: Gate) -> Row:
+    def measure_round(self, round_: Round, gate: Gate) -> LoopRow:
         """Measure the policy of a decided round, and return the figures of both."""
         policy = Policy.objects.get(round=round_)
         adapter = Folder(policy.adapter).bring_here()
@@ -179,7 +179,7 @@ class Loop:
         at_kl = rewards_at_kl(self.path_to(round_, policy, adapter))
         trained, sampled = phase_seconds(round_)
         held_out = measure_held_out(round_)
-        return Row(
+        return LoopRow(
             number=round_.number,
             labels=round_.number * self.options.judgments,
             gate_labels=self.gate_labels,
@@ -339,7 +339,7 @@ def final_loss(round_: Round) -> float | None:
     return statistics.fmean(last) if last else None
 
 
-def write_result(path: Path, loop: Loop, rows: Sequence[Row], seconds: float) -> None:
+def write_result(path: Path, loop: Loop, rows: Sequence[LoopRow], seconds: float) -> None:
     """Write the JSON of `simulate` so far (docs/formats.md has its keys). Raises LoopError if that fails."""
     head = {"project": loop.project.slug, "options": asdict(loop.options), "seconds": round(seconds, 1)}
     try:

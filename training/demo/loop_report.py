@@ -11,7 +11,7 @@ from training.demo.measurements import KLS, Interval
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LoopRow:
     """The figures of one round, one a column. Number 0 is the base model. Seconds are wall-clock."""
 
     number: int
@@ -37,14 +37,14 @@ class Row:
     adapter: str | None = None
 
 
-def write_rows(path: Path, head: dict[str, Any], rows: Sequence[Row]) -> None:
+def write_rows(path: Path, head: dict[str, Any], rows: Sequence[LoopRow]) -> None:
     """Write `head` and the rows so far. Raises OSError."""
     result = {**head, "rounds": [asdict(row) for row in rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(result, indent=2) + "\n").encode(), durable=False)
 
 
-COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+COLUMNS: tuple[tuple[str, str, Callable[[LoopRow], str]], ...] = (
     ("round", ">5", lambda row: str(row.number)),
     ("labels", ">6", lambda row: str(row.labels or "")),
     ("pairs", ">5", lambda row: str(row.pairs or "")),
@@ -68,7 +68,7 @@ def table_header() -> str:
     return "  ".join(f"{name:{width}}" for name, width, _ in COLUMNS)
 
 
-def table_row(row: Row) -> str:
+def table_row(row: LoopRow) -> str:
     return "  ".join(f"{text(row):{width}}" for _, width, text in COLUMNS)
 
 
@@ -76,7 +76,7 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _at_kl(row: Row, kl: str) -> str:
+def _at_kl(row: LoopRow, kl: str) -> str:
     """Return the reward at a KL, and say so where the policy never goes that far."""
     if not row.number:
         return ""

@@ -45,7 +45,7 @@ class NothingLeftError(Exception):
 
 
 @dataclass
-class Annotator:
+class SimulatedAnnotator:
     """A simulated annotator. `rng` makes its noise repeatable.
 
     With a `clock` it judges at that time, and reading takes some seconds. Without one it judges now and at once.
@@ -87,7 +87,9 @@ class Annotator:
         return Verdict(Judgment.Verdict.PREFER, preferred_id=preferred.pk, strength=int(strength))
 
 
-def take_turns(project: Project, annotators: Sequence[Annotator], enough: Callable[[], bool]) -> None:
+def take_turns(
+    project: Project, annotators: Sequence[SimulatedAnnotator], enough: Callable[[], bool]
+) -> None:
     """Let the annotators judge in turn until `enough()`. Raises NothingLeftError if all of them run out before."""
     empty_handed = 0
     for annotator in itertools.cycle(annotators):
@@ -98,7 +100,7 @@ def take_turns(project: Project, annotators: Sequence[Annotator], enough: Callab
             raise NothingLeftError
 
 
-def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None:
+def judge(project: Project, annotators: Sequence[SimulatedAnnotator], count: int) -> None:
     """Give `count` verdicts on comparisons that train, after whatever the queue puts before them."""
 
     def so_far() -> int:
@@ -108,7 +110,7 @@ def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None
     take_turns(project, annotators, lambda: so_far() >= goal)
 
 
-def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> Gate:
+def decide(round_: Round, annotators: Sequence[SimulatedAnnotator], by: User) -> Gate:
     """Judge the round's gate until it is settled, and promote its policy unless it is worse. Return the gate.
 
     A gate that does not decide would end most loops, which measure learning. An admin would judge more.

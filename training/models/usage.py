@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Completion, Policy, Project
+from annotate.models.jobs import FileJob, Job, is_whole
 from annotate.text.chats import last_question
 
 
@@ -49,13 +50,8 @@ class Trial(models.Model):
         return last_question(self.content)
 
 
-class AnswerQuerySet(models.QuerySet["Answer"]):
-    def live(self) -> AnswerQuerySet:
-        return self.filter(state__in=Answer.LIVE)
-
-
-class Answer(models.Model):
-    """The text of one policy in a trial. `attempt` is a fence, as a round's is."""
+class Answer(Job):
+    """The text of one policy in a trial."""
 
     class State(models.TextChoices):
         QUEUED = "queued", _("Waiting")
@@ -64,13 +60,10 @@ class Answer(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Stopped")
 
-    LIVE = (State.QUEUED, State.RUNNING)
-
     trial = models.ForeignKey(Trial, on_delete=models.CASCADE, related_name="answers")
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="trial_answers")
     position = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    attempt = models.PositiveIntegerField(default=0)
     phase = models.CharField(max_length=20, blank=True)
     share = models.FloatField(default=0, help_text=_("Of the longest text that it may write."))
     text = models.TextField(blank=True, help_text=_("What is written so far, until it is done."))
@@ -80,7 +73,6 @@ class Answer(models.Model):
     sample: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, help_text=_("What a line of samples.jsonl says besides.")
     )
-    error = models.TextField(blank=True)
     worker = models.CharField(max_length=255, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True)
@@ -88,8 +80,6 @@ class Answer(models.Model):
         null=True, blank=True, help_text=_("When the first words could be shown.")
     )
     finished_at = models.DateTimeField(null=True, blank=True)
-
-    objects = AnswerQuerySet.as_manager()
 
     class Meta:
         ordering = ["position"]
@@ -100,10 +90,6 @@ class Answer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.policy} in {self.trial}"
-
-    @property
-    def is_live(self) -> bool:
-        return self.state in self.LIVE
 
     @property
     def seconds(self) -> float | None:
@@ -127,8 +113,8 @@ class Answer(models.Model):
         return made.end_note
 
 
-class MergedWeights(models.Model):
-    """The weights of a policy merged into its base model, as one file that expires. A worker writes it."""
+class MergedWeights(FileJob):
+    """The weights of a policy merged into its base model, as one file."""
 
     class State(models.TextChoices):
         QUEUED = "queued", _("Waiting")
@@ -137,38 +123,19 @@ class MergedWeights(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
 
-    LIVE = (State.QUEUED, State.RUNNING)
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="merged_weights")
-    created_by = models.ForeignKey(
-        site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    attempt = models.PositiveIntegerField(default=0)
     phase = models.CharField(max_length=20, blank=True)
     share = models.FloatField(default=0)
     file = models.FileField(upload_to="merged/", max_length=300, blank=True)
-    filename = models.CharField(max_length=200, blank=True)
-    size = models.PositiveBigIntegerField(default=0, help_text=_("In bytes."))
-    sha256 = models.CharField(max_length=64, blank=True)
     dtype = models.CharField(max_length=20, blank=True)
-    error = models.TextField(blank=True)
     worker = models.CharField(max_length=255, blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    heard_at = models.DateTimeField(default=timezone.now, editable=False)
     sent_at = models.DateTimeField(null=True, blank=True, editable=False)
-    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    class Meta:
-        ordering = ["-created_at"]
+    class Meta(FileJob.Meta):
         verbose_name_plural = "merged weights"
         constraints = [
-            models.CheckConstraint(
-                condition=~Q(state="done") | (~Q(sha256="") & ~Q(filename="") & Q(expires_at__isnull=False)),
-                name="ready_weights_have_a_hash",
-            ),
+            models.CheckConstraint(condition=is_whole(), name="ready_weights_have_a_hash"),
             models.UniqueConstraint(
                 fields=["policy"], condition=Q(state__in=["queued", "running"]), name="one_merge_at_a_time"
             ),
@@ -176,14 +143,6 @@ class MergedWeights(models.Model):
 
     def __str__(self) -> str:
         return f"{self.filename or 'merged weights'} ({self.state})"
-
-    @property
-    def is_live(self) -> bool:
-        return self.state in self.LIVE
-
-    @property
-    def can_be_downloaded(self) -> bool:
-        return bool(self.file) and self.expires_at is not None and timezone.now() < self.expires_at
 
 
 class Endpoint(models.Model):

@@ -20,7 +20,7 @@ _OWN_BETA = {"sigmoid_norm": 5.0, "simpo": 2.0}
 
 
 @dataclass(frozen=True)
-class Row:
+class SizeSettings:
     """The settings of models up to a size. Rates are for few pairs: with many they are halved."""
 
     most_parameters: float
@@ -33,10 +33,12 @@ class Row:
 
 
 ROWS = (
-    Row(TINY, beta=0.3, learning_rate=1e-3, batch_size=8, rank=8, kl_budget=2.0, kl_samples=128),
-    Row(SMALL, beta=0.1, learning_rate=5e-5, batch_size=16, rank=16, kl_budget=None, kl_samples=64),
-    Row(MEDIUM, beta=0.1, learning_rate=2e-5, batch_size=16, rank=16, kl_budget=None, kl_samples=64),
-    Row(math.inf, beta=0.1, learning_rate=1e-5, batch_size=16, rank=16, kl_budget=None, kl_samples=64),
+    SizeSettings(TINY, beta=0.3, learning_rate=1e-3, batch_size=8, rank=8, kl_budget=2.0, kl_samples=128),
+    SizeSettings(SMALL, beta=0.1, learning_rate=5e-5, batch_size=16, rank=16, kl_budget=None, kl_samples=64),
+    SizeSettings(MEDIUM, beta=0.1, learning_rate=2e-5, batch_size=16, rank=16, kl_budget=None, kl_samples=64),
+    SizeSettings(
+        math.inf, beta=0.1, learning_rate=1e-5, batch_size=16, rank=16, kl_budget=None, kl_samples=64
+    ),
 )
 
 

@@ -31,6 +31,7 @@ from training.rounds.plan import Plan, check_model
 from training.rounds.readiness import MIN_PAIRS
 from training.rounds.starts import (
     RoundError,
+    as_round_error,
     check_not_archived,
     check_policy,
     model_path,
@@ -96,7 +97,7 @@ def ask_model(project: Project, by: User | None, base_model: str) -> DryRun:
     try:
         config = TrainConfig.from_dict(settings)
     except ConfigError as error:
-        raise RoundError(error.message, error.option or "", separator=error.separator) from error
+        raise as_round_error(error) from error
     return _ask(project, by, DryRun.Kind.MODEL, {"config": config.to_dict()})
 
 

@@ -27,6 +27,7 @@ from training.rounds.choosing.settings import RANDOM, Choosing, ChoosingError
 from training.rounds.starts import (
     RoundError,
     adapter_shape,
+    as_round_error,
     check_policy,
     length_limit,
     make_choice_error,
@@ -164,7 +165,7 @@ class Plan:
         try:
             return cls.from_dict(settings)
         except ConfigError as error:
-            raise RoundError(error.message, error.option or "", separator=error.separator) from error
+            raise as_round_error(error) from error
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """Return the plan with `changes` by dotted name, of what its result does not depend on. Raises RoundError."""
@@ -182,7 +183,7 @@ class Plan:
         try:
             return replace(self, config=TrainConfig.from_dict(settings))
         except ConfigError as error:
-            raise RoundError(error.message, error.option or "", separator=error.separator) from error
+            raise as_round_error(error) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as `Round.settings` keeps it."""
@@ -264,21 +265,36 @@ def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> di
     """Return what is recommended, with the project's settings, the adapter's shape and what was `chosen` over it."""
     shape = adapter_shape(policy.adapter)
     found = recommendation_for(project, policy, chosen)
-    stored = TrainConfig.within_bounds(project.training_settings)
-    training = merged(found.settings if found else {}, stored)
-    training = merged(merged(training, {"lora": shape} if shape else {}), chosen)
-    lora = training.get("lora")
-    cannot_scale = (isinstance(lora, Mapping) and lora.get("dora")) or training.get("kl_samples") == 0
-    cannot_scale = cannot_scale or training.get("reference", "start") not in ("start", "base")
-    if cannot_scale and "kl_budget" not in {*project.training_settings, *chosen}:
+    training = found.settings if found else {}
+    for over in (
+        TrainConfig.within_bounds(project.training_settings),
+        {"lora": shape} if shape else {},
+        chosen,
+    ):
+        training = merged(training, over)
+    if "kl_budget" not in {*project.training_settings, *chosen} and not _can_keep_budget(training):
         training["kl_budget"] = None  # recommended, and not to be kept
-    if shape and not isinstance(training["lora"], Mapping):
+    if shape:
+        _check_shape(policy, shape, training["lora"])
+    return training
+
+
+def _can_keep_budget(training: Mapping[str, Any]) -> bool:
+    """Return whether a policy that is trained so can be scaled down to a KL budget, as far as its settings tell."""
+    lora = training.get("lora")
+    has_magnitudes = isinstance(lora, Mapping) and bool(lora.get("dora"))
+    is_measured = training.get("kl_samples") != 0
+    return is_measured and not has_magnitudes and training.get("reference", "start") in ("start", "base")
+
+
+def _check_shape(policy: Policy, shape: Mapping[str, Any], lora: Any) -> None:
+    """Refuse settings of an adapter that goes on being trained which are not its own. Raises RoundError."""
+    if not isinstance(lora, Mapping):
         raise RoundError(_("must be an object of settings."), "lora", separator=" ")
     for name, has in shape.items():
-        if training["lora"][name] != has:
+        if lora[name] != has:
             message = _("the adapter of %(policy)s goes on being trained, and has %(has)s.")
             raise RoundError(message % {"policy": policy.name, "has": has}, f"lora.{name}", separator=": ")
-    return training
 
 
 def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, Any]) -> TrainConfig:
@@ -290,7 +306,7 @@ def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, 
     try:
         return TrainConfig.from_dict({**today, **training, **reference, **of_policy, "sampling": sampling})
     except ConfigError as error:
-        raise RoundError(error.message, error.option or "", separator=error.separator) from error
+        raise as_round_error(error) from error
 
 
 def _reference(policy: Policy, named: Any) -> str:

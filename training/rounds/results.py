@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from django.db.models import Count
@@ -28,6 +29,7 @@ ROWS_AT_A_TIME = 500
 
 Entry = dict[str, Any]  # a line of prompts.jsonl
 Sample = dict[str, Any]  # a line of samples.jsonl
+Written = tuple[Completion, Completion]  # of one prompt, beside each other
 
 
 def fresh_entries(round_: Round, count: int, terms: Terms = AT_RANDOM) -> list[Entry]:
@@ -145,36 +147,52 @@ def make_comparisons(
     """
     made = NewComparisons()
     previous = _by_entry(previous_samples)
-    gate: list[list[tuple[Completion, Completion]]] = []
+    gate: list[list[Written]] = []
     chosen: dict[Key, Completion | None] = {}
     for entry, samples in _by_entry(new_samples).items():
-        purpose, _number, prompt = entry.split("/")
-        if shown is not None and purpose == FRESH:
-            chosen |= _chosen(int(prompt), new, samples, made.counts)
+        purpose, _number, name = entry.split("/")
+        prompt = int(name)
+        if purpose == FRESH and shown is not None:
+            chosen |= _chosen(prompt, new, samples, made.counts)
             continue
-        written = list(completions(int(prompt), new, samples, made.counts))
-        opponent = round_.opponent
-        if opponent is not None and (purpose == GATE or not round_.trains):
-            before = list(completions(int(prompt), opponent, previous.get(entry, []), made.counts))
-            pairs = zip(written, before, strict=False)
-        else:
-            pairs = zip(written[0::2], written[1::2], strict=False)
+        written = list(completions(prompt, new, samples, made.counts))
+        before = None
+        if round_.opponent is not None and (purpose == GATE or not round_.trains):
+            before = list(completions(prompt, round_.opponent, previous.get(entry, []), made.counts))
         if purpose == GATE:
-            gate.append(list(pairs))
-            continue
-        for pair in pairs:
-            made.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
-    for one in random.sample(shown or (), len(shown or ())):  # the order of ids must not tell what was chosen
+            gate.append(_pairs(written, before))
+        else:
+            for pair in _pairs(written, before):
+                made.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
+    _add_shown(made, round_, shown or (), chosen)
+    _add_gate(made, round_, gate)
+    return made
+
+
+def _pairs(written: Sequence[Completion], before: Sequence[Completion] | None) -> list[Written]:
+    """Return completions beside those of the policy before, or, if none wrote, two and two of them."""
+    if before is None:
+        return list(zip(written[0::2], written[1::2], strict=False))
+    return list(zip(written, before, strict=False))
+
+
+def _add_shown(
+    made: NewComparisons, round_: Round, shown: Sequence[Shown], chosen: Mapping[Key, Completion | None]
+) -> None:
+    """Add what was chosen to be shown, in any order: that of ids must not tell how it was chosen."""
+    for one in random.sample(shown, len(shown)):
         first, second = (chosen[key] for key in one.keys)
         if first is None or second is None:  # chosen by an earlier version, which let unstorable ones through
             continue
         choice = {"arm": one.arm, "propensity": one.propensity}
         made.add(round_, (first, second), Comparison.Kind.STANDARD, FRESH_PRIORITY, **choice)
-    # The first sample of every prompt, then the second of every prompt: people see different prompts first.
-    depth = max((len(pairs) for pairs in gate), default=0)
-    for pair in (pairs[i] for i in range(depth) for pairs in gate if i < len(pairs)):
-        made.add(round_, pair, Comparison.Kind.GATE, Priority.GATE)
-    return made
+
+
+def _add_gate(made: NewComparisons, round_: Round, gate: Sequence[Sequence[Written]]) -> None:
+    """Add the first sample of every prompt, then the second of every prompt: people see different prompts first."""
+    for pairs in zip_longest(*gate):
+        for pair in filter(None, pairs):
+            made.add(round_, pair, Comparison.Kind.GATE, Priority.GATE)
 
 
 def _chosen(

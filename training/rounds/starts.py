@@ -12,6 +12,7 @@ from annotate.models import Policy, Project
 from annotate.projects import base_models
 from training.endpoints.addresses import find_place
 from training.engine.config import LoraConfig, TrainConfig
+from training.engine.errors import ConfigError
 from training.recipes.sizes import context_length
 from training.rounds.lineage import find_base
 from training.storage.folders import Folder
@@ -32,6 +33,11 @@ class RoundError(RefusalError):
         if not self.field or self.separator is None:
             return self.message
         return f"{self.field}{self.separator}{self.message}"
+
+
+def as_round_error(error: ConfigError) -> RoundError:
+    """Return what the engine says of a setting as a refusal of the round that has it."""
+    return RoundError(error.message, error.option or "", separator=error.separator)
 
 
 def check_policy(policy: Policy | None) -> Policy:

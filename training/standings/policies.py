@@ -11,7 +11,7 @@ from annotate.models import Comparison, Judgment, Policy, Project
 from primitives.statistics import Estimate, mean_estimate, wilson
 from training.models import Round
 from training.standings.gates import opinions, share_for
-from training.standings.strengths import Meeting, Strength, rank
+from training.standings.strengths import Match, Strength, rank
 
 MOST_MEETINGS = 50_000  # the newest judgments between policies: more would keep a page waiting
 
@@ -27,7 +27,7 @@ def between_policies(project_id: int) -> QuerySet[Judgment]:
     )
 
 
-def find_meetings(project: Project) -> list[Meeting]:
+def find_meetings(project: Project) -> list[Match]:
     """Return the newest judgments between two policies. Lengths are in characters."""
     rows = (
         between_policies(project.pk)
@@ -44,7 +44,7 @@ def find_meetings(project: Project) -> list[Meeting]:
         )[:MOST_MEETINGS]
     )
     return [
-        Meeting(comparison, annotator, first, second, share, side, math.log((1 + length) / (1 + other)))
+        Match(comparison, annotator, first, second, share, side, math.log((1 + length) / (1 + other)))
         for comparison, annotator, first, second, share, side, length, other in rows
     ]
 

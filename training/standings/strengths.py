@@ -20,7 +20,7 @@ Matrix = list[Vector]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Match:
     """A judgment between two policies. `share` is 1 if it preferred the first's completion, one half for neither.
 
     `side` is 1 where the first's was on the left, -1 on the right, 0 if unknown. `length` is the natural logarithm
@@ -49,7 +49,7 @@ class Strength:
     at_equal_length: Estimate
 
 
-def rank(meetings: Sequence[Meeting], anchor: int) -> list[Strength]:
+def rank(meetings: Sequence[Match], anchor: int) -> list[Strength]:
     """Return the policies by strength, strongest first. Those that nothing connects to the anchor are left out."""
     plain, controlled = fit(meetings, anchor, lengths=False), fit(meetings, anchor, lengths=True)
     met: dict[int, int] = defaultdict(int)
@@ -83,7 +83,7 @@ class Fit:
         return Estimate(sigmoid(value), sigmoid(value - half), sigmoid(value + half), count)
 
 
-def fit(meetings: Sequence[Meeting], anchor: int, *, lengths: bool) -> Fit:
+def fit(meetings: Sequence[Match], anchor: int, *, lengths: bool) -> Fit:
     """Fit log-strengths: P(a beats b) = sigmoid(a - b + left * side + longer * length) (Bradley and Terry 1952).
 
     Maximum likelihood by Newton's method, a tie being half a win for each, with PRIOR_TIES ties added to each pair
@@ -137,7 +137,7 @@ class _Layout:
 Cell = tuple[dict[int, float], float, float]  # features, the sum of shares, their number
 
 
-def _linked(meetings: Iterable[Meeting], start: int) -> set[int]:
+def _linked(meetings: Iterable[Match], start: int) -> set[int]:
     neighbours: dict[int, set[int]] = defaultdict(set)
     for meeting in meetings:
         neighbours[meeting.first].add(meeting.second)
@@ -154,7 +154,7 @@ def _rounded(length: float) -> float:
     return round(max(-LONGEST_RATIO, min(LONGEST_RATIO, length)) * BINS) / BINS
 
 
-def _cells(meetings: Iterable[Meeting], layout: _Layout) -> list[Cell]:
+def _cells(meetings: Iterable[Match], layout: _Layout) -> list[Cell]:
     """Return the meetings by what they have in common, and the prior's ties."""
     sums: dict[tuple[int, int, int, float], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for meeting in meetings:
@@ -204,17 +204,17 @@ def _likelihood(cells: Sequence[Cell], values: Vector) -> tuple[Vector, Matrix]:
     return gradient, information
 
 
-Scored = tuple[Meeting, dict[int, float]]
+Scored = tuple[Match, dict[int, float]]
 
 
-def _score(meeting: Meeting, layout: _Layout, values: Vector) -> dict[int, float]:
+def _score(meeting: Match, layout: _Layout, values: Vector) -> dict[int, float]:
     """Return the gradient of one meeting's log-likelihood."""
     features = layout.features(meeting.first, meeting.second, meeting.side, _rounded(meeting.length))
     surplus = meeting.share - sigmoid(sum(values[place] * weight for place, weight in features.items()))
     return {place: weight * surplus for place, weight in features.items()}
 
 
-def _variances(scores: Sequence[Scored], inverse: Matrix, cluster: Callable[[Meeting], Hashable]) -> Vector:
+def _variances(scores: Sequence[Scored], inverse: Matrix, cluster: Callable[[Match], Hashable]) -> Vector:
     """Return the diagonal of the sandwich: inverse information, squared sums of scores by cluster, inverse again."""
     sums: dict[Hashable, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for meeting, score in scores:

@@ -16,15 +16,15 @@ from typing import Any, BinaryIO, cast
 
 from django.conf import settings as site
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import FileResponse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import MissingError, RefusalError
+from annotate.errors import RefusalError
 from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
 from annotate.models import Policy, User
+from annotate.models.jobs import LostError
 from annotate.storage_errors import explain_failure
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
@@ -47,10 +47,6 @@ MESSAGE_LIFE = timedelta(days=1)
 State = MergedWeights.State
 
 
-class LostError(Exception):
-    """The merge was cancelled, or another attempt took its place."""
-
-
 def request(policy: Policy, by: User | None) -> MergedWeights:
     """Ask for the merged weights of a policy, or return those that are ready or on their way.
 
@@ -61,9 +57,8 @@ def request(policy: Policy, by: User | None) -> MergedWeights:
     if not policy.adapter:
         raise RefusalError(_("This policy has no adapter to merge."))
     check_policy(policy)
-    now = timezone.now()
     there = MergedWeights.objects.filter(policy=policy).filter(
-        Q(state__in=MergedWeights.LIVE) | Q(state=State.DONE, expires_at__gt=now + KEPT / 3)
+        Q(state__in=MergedWeights.LIVE) | Q(state=State.DONE, expires_at__gt=Now() + KEPT / 3)
     )
     if (found := there.first()) is not None:
         return found
@@ -88,9 +83,8 @@ def look_after(merge: MergedWeights) -> None:
     """Free a merge whose worker went silent, and send its message again if it seems to be lost."""
     silence = timedelta(seconds=site.SILENT_SECONDS)
     rows = MergedWeights.objects.filter(pk=merge.pk)
-    silent = rows.filter(state=State.RUNNING, heard_at__lt=Now() - silence)
-    sentence = _("It was begun several times, and never ended.")
-    silent.filter(attempt__gte=ATTEMPTS).update(state=State.FAILED, error=sentence, finished_at=Now())
+    silent = rows.silent(silence)
+    silent.filter(attempt__gte=ATTEMPTS).give_up()
     freed = silent.update(state=State.QUEUED, phase="", share=0)
     is_lost = Q(sent_at=None) | Q(sent_at__lt=Now() - silence)
     if freed or rows.filter(is_lost, state=State.QUEUED).exists():
@@ -99,25 +93,13 @@ def look_after(merge: MergedWeights) -> None:
 
 def look_after_all() -> None:
     """Look after every merge that waits, whether or not its page is open."""
-    for merge in MergedWeights.objects.filter(state__in=MergedWeights.LIVE):
+    for merge in MergedWeights.objects.live():
         look_after(merge)
-
-
-def cancel(merge: MergedWeights) -> bool:
-    """Stop a merge. Return False if it was over already."""
-    live = MergedWeights.objects.filter(pk=merge.pk, state__in=MergedWeights.LIVE)
-    return live.update(state=State.CANCELLED, finished_at=Now()) == 1
 
 
 def download(merge: MergedWeights) -> FileResponse:
     """Return the file until it expires. Raises MissingError."""
-    gone = _("This file is not ready, or it has expired. Have it merged once more.")
-    if not merge.can_be_downloaded:
-        raise MissingError(gone)
-    try:
-        return send_file(merge, "application/x-tar")
-    except OSError as error:
-        raise MissingError(gone) from error
+    return send_file(merge, "application/x-tar")
 
 
 def sweep() -> None:
@@ -145,8 +127,8 @@ def _workplace() -> Path:
 
 def run(merge_id: str, worker: str) -> None:
     """Merge if no other worker does. A message that arrives twice, or too late, finds nothing to do."""
-    merge = _claim(merge_id, worker)
-    if merge is None:
+    merge = MergedWeights.objects.filter(pk=merge_id).select_related("policy__project").first()
+    if merge is None or not merge.take(worker=worker):
         return
     folder = _workplace() / f"{merge.pk}-{merge.attempt}"
     try:
@@ -156,39 +138,19 @@ def run(merge_id: str, worker: str) -> None:
         pass
     except RefusalError as refused:
         reason = tell_reason(logger, f"Merge {merge.pk}", str(refused), merge.policy.base_model)
-        _end(merge, State.FAILED, error=reason)
+        merge.end(State.FAILED, error=reason)
     except Exception as error:
         logger.exception("Merge %s failed", merge.pk)
-        _end(merge, State.FAILED, error=explain_failure(error))
+        merge.end(State.FAILED, error=explain_failure(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _claim(merge_id: str, worker: str) -> MergedWeights | None:
-    found = MergedWeights.objects.filter(pk=merge_id, state=State.QUEUED).select_related("policy__project")
-    merge = found.first()
-    if merge is None:
-        return None
-    free = MergedWeights.objects.filter(pk=merge.pk, state=State.QUEUED, attempt=merge.attempt)
-    if not free.update(state=State.RUNNING, attempt=F("attempt") + 1, worker=worker, heard_at=Now()):
-        return None
-    merge.refresh_from_db()
-    return merge
-
-
-def _ours(merge: MergedWeights) -> Any:
-    return MergedWeights.objects.filter(pk=merge.pk, state=State.RUNNING, attempt=merge.attempt)
-
-
-def _end(merge: MergedWeights, state: State, **fields: Any) -> bool:
-    return bool(_ours(merge).update(state=state, finished_at=Now(), heard_at=Now(), **fields))
 
 
 def _beat(merge: MergedWeights, phase: str, share: float) -> None:
     """Tell how far it is. Raises LostError if it is no longer this worker's, or the worker was asked to stop."""
     if workers.is_stopping(merge.worker):
-        _ours(merge).update(state=State.QUEUED, phase="", share=0, sent_at=None)
-    if not _ours(merge).update(phase=phase, share=share, heard_at=Now()):
+        merge.hand_back(phase="", share=0, sent_at=None)
+    if not merge.tell(phase=phase, share=share):
         raise LostError
 
 
@@ -207,15 +169,14 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
         file.seek(0)
         name = f"{FOLDER}{merge.pk}-{merge.attempt}"
         stored = store_file(merge, name, file, lambda: _beat(merge, "saving", 1))
-    ended = _end(
-        merge,
+    ended = merge.end(
         State.DONE,
         file=stored,
         size=size,
         sha256=sha256,
         dtype=done["dtype"],
         share=1,
-        expires_at=timezone.now() + KEPT,
+        expires_at=Now() + KEPT,
     )
     if not ended:
         merge.file.storage.delete(stored)

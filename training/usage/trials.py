@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings as site
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.utils.text import capfirst
@@ -100,10 +100,8 @@ def send(trial: Trial) -> None:
 def look_after(trial: Trial) -> None:
     """Free answers whose worker went silent, and send the trial's message again if it seems to be lost."""
     silence = timedelta(seconds=site.SILENT_SECONDS)
-    silent = trial.answers.filter(state=State.RUNNING, heard_at__lt=Now() - silence)
-    silent.filter(attempt__gte=ATTEMPTS).update(
-        state=State.FAILED, error=_("It was begun several times, and never ended."), finished_at=Now()
-    )
+    silent = trial.answers.silent(silence)
+    silent.filter(attempt__gte=ATTEMPTS).give_up()
     freed = silent.update(state=State.QUEUED, phase="")
     is_lost = Q(sent_at=None) | Q(sent_at__lt=Now() - silence)
     waits = Q(answers__state=State.QUEUED)
@@ -115,11 +113,6 @@ def look_after_all() -> None:
     """Look after every trial that waits, whether or not its page is open."""
     for trial in Trial.objects.filter(answers__state__in=Answer.LIVE).distinct():
         look_after(trial)
-
-
-def cancel(trial: Trial) -> bool:
-    """Stop what is not written yet. Return whether there was any."""
-    return bool(trial.answers.live().update(state=State.CANCELLED, finished_at=Now()))
 
 
 def why_waiting(trial: Trial) -> str:
@@ -152,29 +145,19 @@ def answer(trial_id: str, worker: str) -> None:
     """Write the answers of a trial that no other worker has. A message that comes twice finds nothing to do."""
     waiting = Answer.objects.filter(trial__pk=trial_id, state=State.QUEUED)
     for one in waiting.select_related("policy__project", "policy__endpoint", "trial__project"):
-        if _claim(one, worker):
+        if _take(one, worker):
             _write(one)
 
 
-def _claim(one: Answer, worker: str) -> bool:
-    free = Answer.objects.filter(pk=one.pk, state=State.QUEUED, attempt=one.attempt)
-    taken = free.update(
-        state=State.RUNNING,
-        attempt=F("attempt") + 1,
+def _take(one: Answer, worker: str) -> bool:
+    return one.take(
         worker=worker,
         started_at=Coalesce("started_at", Now()),
-        heard_at=Now(),
         phase="starting",
         share=0,
         text="",
         words_at=None,
     )
-    one.attempt, one.worker = one.attempt + taken, worker
-    return taken == 1
-
-
-def _ours(one: Answer) -> Any:
-    return Answer.objects.filter(pk=one.pk, state=State.RUNNING, attempt=one.attempt)
 
 
 def _write(one: Answer) -> None:
@@ -206,24 +189,23 @@ def _keep(one: Answer, sample: Mapping[str, Any]) -> None:
     text = make_storable(sample["completion"])
     if text != sample["completion"]:
         kept |= {"token_ids": None, "logprob": None}  # which are of another text
-    _ours(one).update(
-        state=State.DONE,
+    one.end(
+        State.DONE,
         text=text,
         finish_reason=sample["finish_reason"],
         sample=kept | {"sampling": rest},
         share=1,
-        finished_at=Now(),
     )
 
 
 def _fail(one: Answer, why: str, **fields: Any) -> None:
-    _ours(one).update(state=State.FAILED, error=make_storable(why), finished_at=Now(), **fields)
+    one.end(State.FAILED, error=make_storable(why), **fields)
 
 
 def _hand_back(one: Answer) -> None:
     """Free an answer for another worker, because this one was asked to stop. The waiting page sends it again."""
     Trial.objects.filter(pk=one.trial_id).update(sent_at=None)
-    _ours(one).update(state=State.QUEUED, phase="", share=0)
+    one.hand_back(phase="", share=0)
 
 
 def _by_engine(one: Answer) -> dict[str, Any]:
@@ -244,7 +226,7 @@ def report_to(one: Answer) -> Tell:
         draft, changed = make_storable(text[:LONGEST_DRAFT]), dict[str, Any]()
         if draft.strip() and draft != written:
             written, changed = draft, {"text": draft, "words_at": Coalesce("words_at", Now())}
-        return bool(_ours(one).update(phase=phase, share=share, heard_at=Now(), **changed))
+        return one.tell(phase=phase, share=share, **changed)
 
     return tell
 

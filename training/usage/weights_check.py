@@ -4,8 +4,8 @@ The engine checks the rest when it loads them, in a process of its own.
 """
 
 import json
+import math
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,51 +86,53 @@ def make_json_error(name: str) -> RefusalError:
 def read_header(path: Path, field: str = "file") -> Shapes:
     """Return the names and shapes of the tensors in a safetensors file, whose whole layout is checked.
 
-    Raises RefusalError.
+    Of a base model (`field` is not `file`) types that no adapter has are taken. Raises RefusalError.
     """
-    damaged = RefusalError(
-        _("The file %(name)s is not a whole file of safetensors.") % {"name": printable(path.name)}, field
-    )
+    try:
+        header = _read_header(path)
+        if field == "file":
+            _check_types(header)
+        return {name: list(one["shape"]) for name, one in header.items()}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        sentence = _("The file %(name)s is not a whole file of safetensors.")
+        raise RefusalError(sentence % {"name": printable(path.name)}, field) from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Return the header of a file whose tensors fill it without a gap. Raises ValueError, KeyError or TypeError."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MOST_HEADER + 1
-        if length > min(MOST_HEADER, size):
-            raise damaged
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError) as error:
-            raise damaged from error
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(MOST_HEADER, size):
+            raise ValueError("The header is longer than the file.")
+        header: dict[str, Any] = json.loads(file.read(length))
     if not isinstance(header, dict):
-        raise damaged
+        raise TypeError("The header is not an object.")
     header.pop("__metadata__", None)
-    shapes, places = {}, []
-    for name, one in header.items():
-        try:
-            shape, (begin, end) = list(one["shape"]), one["data_offsets"]
-            width = TYPES.get(one["dtype"]) if field == "file" else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged from error
+    place = 0
+    for begin, end, shape in sorted((*one["data_offsets"], list(one["shape"])) for one in header.values()):
+        if type(begin) is not int or type(end) is not int or begin != place or end < begin:
+            raise ValueError("The tensors leave a gap, or lie over each other.")
         if len(shape) > MOST_SIDES or any(type(side) is not int or not 0 <= side < 2**48 for side in shape):
-            raise damaged
-        if field == "file" and width is None:
+            raise ValueError("A tensor has no possible shape.")
+        place = end
+    if 8 + length + place != size:
+        raise ValueError("The file has another length than its tensors.")
+    return header
+
+
+def _check_types(header: Mapping[str, Any]) -> None:
+    """Check that tensors have types that adapters have, and are as long as their shapes. Raises ValueError."""
+    for name, one in header.items():
+        width = TYPES.get(one["dtype"])
+        if width is None:
             sentence = _("“%(name)s” has the type %(type)s, which no adapter has.")
             names = {"name": printable(name, 120), "type": printable(str(one["dtype"]), 20)}
-            raise RefusalError(sentence % names, field)
-        count = 1
-        for side in shape:
-            count *= side
-        if not isinstance(begin, int) or not isinstance(end, int) or not 0 <= begin <= end or count < 0:
-            raise damaged
-        if width is not None and end - begin != count * width:
-            raise damaged
-        shapes[name] = shape
-        places.append((begin, end))
-    places.sort()
-    ends = [0, *(end for _begin, end in places)]
-    if [begin for begin, _end in places] != ends[:-1] or 8 + length + ends[-1] != size:
-        raise damaged
-    return shapes
+            raise RefusalError(sentence % names, "file")
+        begin, end = one["data_offsets"]
+        if end - begin != math.prod(one["shape"]) * width:
+            raise ValueError("A tensor is not as long as its shape.")
 
 
 def _is_same(named: object, base_model: str) -> bool:

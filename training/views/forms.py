@@ -1,7 +1,8 @@
 """The forms that start a round: the engine's own options, with their explanations, in groups."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from django import forms
@@ -118,9 +119,67 @@ COUNT_FIELDS = {
         _("How many blind comparisons of the new policy with the one before decide about promotion."),
     ),
 }
-
-
+OPTIONS = {name: about for name, *about in explain()}  # default, text and choices of each
 BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together
+
+
+class PairFields(forms.Form):
+    """The settings of PairSettings that an admin chooses: how judgments become pairs."""
+
+    ties = forms.ChoiceField(
+        label=_("Ties"),
+        initial="drop",
+        choices=[("drop", _("left out")), ("half", _("kept with the label one half"))],
+        help_text=_("Losses that know ties (rao_kupper, davidson) learn from them."),
+    )
+    both_bad = forms.ChoiceField(
+        label=_("Both bad"),
+        initial="drop",
+        choices=[("drop", _("left out")), ("ratings", _("two undesirable completions"))],
+        help_text=_(
+            "The loss kto learns from them what to avoid. Other losses need a better one to compare with."
+        ),
+    )
+    votes = forms.ChoiceField(
+        label=_("Votes"),
+        initial="auto",
+        choices=[
+            ("auto", _("count by reliability where it is known")),
+            ("equal", _("count the same")),
+            ("reliability", _("count by reliability")),
+            ("probe", _("count by reliability, with a probe as one more voter")),
+        ],
+        help_text=_(
+            "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."
+        ),
+    )
+    weights = forms.ChoiceField(
+        label=_("Weights"),
+        initial="equal",
+        choices=[
+            ("equal", _("every pair counts the same")),
+            ("judgments", _("as often as it was judged")),
+        ],
+    )
+    smoothing = forms.FloatField(
+        label=_("Smoothing"),
+        initial=0.0,
+        help_text=_("Votes added to each side before the label is taken; 0.5 makes one vote the label 0.75."),
+    )
+    margin_scale = forms.FloatField(
+        label=_("Margin per step of strength"),
+        initial=PairSettings.margin_scale,
+        help_text=_(
+            "Nats of implicit reward that slightly better, better and much better ask for once, twice and three "
+            "times; 0 leaves strength out, and so do losses without margins."
+        ),
+    )
+    min_judgments = forms.IntegerField(
+        label=_("Judgments at least"), initial=1, help_text=_("Comparisons with fewer are left out.")
+    )
+    include_too_fast = forms.BooleanField(
+        label=_("Take verdicts that came too fast"), initial=True, required=False
+    )
 
 
 class RoundForm(forms.Form):
@@ -154,16 +213,12 @@ class RoundForm(forms.Form):
                 max_value=MOST_COMPARISONS,
                 initial=defaults.get(name),
             )
-        options = {name: (default, text, choices) for name, default, text, choices in explain()}
-        for names in GROUPS.values():
-            for name in names:
-                default, text, choices = options[name]
-                initial = defaults.get(name, default)
-                self.fields[name] = option_field(name, initial, default, text, choices)
-                if name in advice and advice[name] != initial:
-                    self.fields[name].help_text = _with_advice(self.fields[name].help_text, advice[name])
+        for name in chain.from_iterable(GROUPS.values()):
+            field = self.fields[name] = _option(name, defaults)
+            if name in advice and advice[name] != field.initial:
+                field.help_text = _with_advice(field.help_text, advice[name])
         self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
-        self.pair_fields = _pair_fields()
+        self.pair_fields = PairFields().fields
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
         self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
@@ -192,12 +247,7 @@ class RoundForm(forms.Form):
         for name, value in cleaned.items():
             together = {other: cleaned[other] for other in BOUNDED_BY.get(name, ()) if cleaned.get(other)}
             alone = nested({**together, name: value})
-            try:
-                PairSettings(**alone["pairs"])
-                options = {**beside, **alone["training"], "sampling": alone["sampling"]}
-                TrainConfig.from_dict({"base_model": "-", **options})
-            except (ConfigError, PairSettingsError) as error:
-                self.add_error(name, capfirst(error.message))
+            _check_option(self, name, alone | {"training": beside | alone["training"]})
         return self.cleaned_data
 
     def chosen(self) -> dict[str, Any]:
@@ -221,21 +271,14 @@ class ResumeForm(forms.Form):
     def __init__(self, round_: Round, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         begun = dict(dotted(round_.settings))
-        options = {name: (default, text, choices) for name, default, text, choices in explain()}
         names = (*RESUMABLE, *([UNSETTABLE] if begun.get(UNSETTABLE) is not None else []))
-        self.begun = {name: begun.get(name, options[name][0]) for name in names}
-        for name, initial in self.begun.items():
-            default, text, choices = options[name]
-            self.fields[name] = option_field(name, initial, default, text, choices)
+        self.fields |= {name: _option(name, begun) for name in names}
+        self.begun = {name: self.fields[name].initial for name in names}
 
     def clean(self) -> dict[str, Any]:
         """Have the engine check each option, in its own words."""
         for name, value in dict(self.cleaned_data).items():
-            alone = nested({name: value})
-            try:
-                TrainConfig.from_dict({"base_model": "-", **alone["training"], "sampling": alone["sampling"]})
-            except ConfigError as error:
-                self.add_error(name, capfirst(error.message))
+            _check_option(self, name, nested({name: value}))
         return self.cleaned_data
 
     def changes(self) -> dict[str, Any]:
@@ -255,10 +298,8 @@ class WriteForm(forms.Form):
         defaults = _like(like) if like else _defaults(project)
         waiting = project.prompts.for_rounds().filter(comparisons=None)[:1000].count()
         self.fields["count"].initial = defaults.get("fresh_comparisons") if like else waiting or 100
-        options = {name: (default, text, choices) for name, default, text, choices in explain()}
         for name in WRITING:
-            default, text, choices = options[name]
-            self.fields[name] = option_field(name, defaults.get(name, default), default, text, choices)
+            self.fields[name] = _option(name, defaults)
             self.fields[name].required = False  # a request that names none takes the project's
         self.fields |= choosing.choosing_fields(defaults)
 
@@ -274,10 +315,7 @@ class WriteForm(forms.Form):
         """Have the engine check each option, in its own words."""
         for name, value in dict(self.cleaned_data).items():
             if name in WRITING and value is not None:
-                try:
-                    TrainConfig.from_dict({"base_model": "-", "sampling": nested({name: value})["sampling"]})
-                except ConfigError as error:
-                    self.add_error(name, capfirst(error.message))
+                _check_option(self, name, nested({name: value}))
         return self.cleaned_data
 
     def sampling(self) -> dict[str, Any]:
@@ -293,6 +331,21 @@ class WriteForm(forms.Form):
     def refuse(self, error: RefusalError) -> None:
         """Show why `state_machine.write` refused, at the field that it named."""
         self.add_error(error.field if error.field in self.fields else None, capfirst(error.message))
+
+
+def _option(name: str, initials: Mapping[str, Any]) -> forms.Field:
+    """Return the field of an option, which begins as `initials` say, or as the engine does."""
+    default, text, choices = OPTIONS[name]
+    return option_field(name, initials.get(name, default), default, text, choices)
+
+
+def _check_option(form: forms.Form, name: str, alone: Mapping[str, Any]) -> None:
+    """Have the engine check one option, in its own words. `alone` are the nested settings that it is."""
+    try:
+        PairSettings(**alone["pairs"])
+        TrainConfig.from_dict({"base_model": "-", **alone["training"], "sampling": alone["sampling"]})
+    except (ConfigError, PairSettingsError) as error:
+        form.add_error(name, capfirst(error.message))
 
 
 def _defaults(project: Project) -> dict[str, Any]:
@@ -323,65 +376,3 @@ def _like(like: Like) -> dict[str, Any]:
         return dict(dotted(Plan.from_dict(like.settings).to_dict()))
     except ConfigError:
         return _defaults(like.project)
-
-
-def _pair_fields() -> dict[str, forms.Field]:
-    """Return the fields of PairSettings that an admin chooses: how judgments become pairs."""
-    return {
-        "ties": forms.ChoiceField(
-            label=_("Ties"),
-            initial="drop",
-            choices=[("drop", _("left out")), ("half", _("kept with the label one half"))],
-            help_text=_("Losses that know ties (rao_kupper, davidson) learn from them."),
-        ),
-        "both_bad": forms.ChoiceField(
-            label=_("Both bad"),
-            initial="drop",
-            choices=[("drop", _("left out")), ("ratings", _("two undesirable completions"))],
-            help_text=_(
-                "The loss kto learns from them what to avoid. Other losses need a better one to compare with."
-            ),
-        ),
-        "votes": forms.ChoiceField(
-            label=_("Votes"),
-            initial="auto",
-            choices=[
-                ("auto", _("count by reliability where it is known")),
-                ("equal", _("count the same")),
-                ("reliability", _("count by reliability")),
-                ("probe", _("count by reliability, with a probe as one more voter")),
-            ],
-            help_text=_(
-                "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."
-            ),
-        ),
-        "weights": forms.ChoiceField(
-            label=_("Weights"),
-            initial="equal",
-            choices=[
-                ("equal", _("every pair counts the same")),
-                ("judgments", _("as often as it was judged")),
-            ],
-        ),
-        "smoothing": forms.FloatField(
-            label=_("Smoothing"),
-            initial=0.0,
-            help_text=_(
-                "Votes added to each side before the label is taken; 0.5 makes one vote the label 0.75."
-            ),
-        ),
-        "margin_scale": forms.FloatField(
-            label=_("Margin per step of strength"),
-            initial=PairSettings.margin_scale,
-            help_text=_(
-                "Nats of implicit reward that slightly better, better and much better ask for once, twice and three "
-                "times; 0 leaves strength out, and so do losses without margins."
-            ),
-        ),
-        "min_judgments": forms.IntegerField(
-            label=_("Judgments at least"), initial=1, help_text=_("Comparisons with fewer are left out.")
-        ),
-        "include_too_fast": forms.BooleanField(
-            label=_("Take verdicts that came too fast"), initial=True, required=False
-        ),
-    }

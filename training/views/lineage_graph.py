@@ -5,7 +5,7 @@ says the same.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -66,15 +66,36 @@ class Box:
         return self.y + self.height // 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class Graph:
-    boxes: list[Box]
-    lines: list[str]  # SVG paths
-    heads: list[str]  # of the arrows
+    """Boxes and lines as they are drawn, policy by policy. Lines and heads of arrows are SVG paths."""
+
     height: int
     left_out: int
-    references: list[str]  # SVG paths from references to what was trained against them
-    width: int = WIDTH
+    boxes: list[Box] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)  # from references to what was trained against them
+
+    @property
+    def width(self) -> int:
+        return WIDTH + ASIDE if self.references else WIDTH
+
+    def add_parent(self, parent: Box, child: Box) -> None:
+        start = f"M{parent.x + 8} {parent.y + parent.height}"
+        beside = f"V{child.middle}H{child.x}"
+        self.lines.append(start + (beside if child.x > parent.x else f"V{child.y}"))
+
+    def add_reference(self, reference: Box, child: Box) -> None:
+        aside = WIDTH + ASIDE - 6
+        start, end = reference.x + reference.width, child.x + child.width
+        self.references.append(f"M{start} {reference.middle}H{aside}V{child.middle}H{end + 1}")
+        self.heads.append(f"M{end + 1} {child.middle}l6 -4v8z")
+
+    def add_snapshot(self, snapshot: Box, child: Box) -> None:
+        self.boxes.append(snapshot)
+        self.lines.append(f"M{snapshot.x + snapshot.width} {snapshot.middle}H{child.x - 1}")
+        self.heads.append(f"M{child.x - 1} {snapshot.middle}l-6 -4v8z")
 
 
 def draw(
@@ -89,40 +110,26 @@ def draw(
     drawn = nearest(shaped, here)
     lanes = _lanes(drawn)
     top = ROW if judgment else 0
-    boxes: list[Box] = []
-    lines: list[str] = []
-    heads: list[str] = []
-    references: list[str] = []
-    places: dict[int, Box] = {}
+    graph = Graph(height=top + len(drawn) * ROW - (ROW - BOX_HEIGHT) + 4, left_out=len(shaped) - len(drawn))
     if judgment:
-        boxes.append(Box(0, 2, judgment, _("judgment"), judgment_url, "judgment"))
+        graph.boxes.append(Box(0, 2, judgment, _("judgment"), judgment_url, "judgment"))
+    places: dict[int, Box] = {}
     for row, one in enumerate(drawn):
         x, y = POLICY_LEFT + LANE * lanes[one.policy.pk], top + row * ROW + 2
         url = reverse("policy", args=[slug, one.policy.pk])
         box = Box(x, y, one.policy.name, one.state, url, "policy", one.policy == here)
-        boxes.append(box)
+        graph.boxes.append(box)
         places[one.policy.pk] = box
         if (parent := places.get(one.policy.parent_id or 0)) is not None:
-            lines.append(_from_parent(parent, box))
-        if one.reference is not None and (source := places.get(one.reference.pk)) is not None:
-            references.append(_from_reference(source, box))
-            heads.append(f"M{box.x + box.width + 1} {box.middle}l6 -4v8z")
+            graph.add_parent(parent, box)
+        if one.reference is not None and (reference := places.get(one.reference.pk)) is not None:
+            graph.add_reference(reference, box)
         if one.round and one.round.snapshot and not one.by_descent:
-            source = _snapshot(one.round, one.holdings or Holdings(), y, slug)
-            boxes.append(source)
-            lines.append(f"M{source.x + source.width} {source.middle}H{x - 1}")
-            heads.append(f"M{x - 1} {source.middle}l-6 -4v8z")
+            snapshot = _snapshot(one.round, one.holdings or Holdings(), y, slug)
+            graph.add_snapshot(snapshot, box)
             if judgment:
-                lines.append(f"M{SPINE} {BOX_HEIGHT + 2}V{source.middle}H{source.x}")
-    return Graph(
-        boxes,
-        lines,
-        heads,
-        height=top + len(drawn) * ROW - (ROW - BOX_HEIGHT) + 4,
-        left_out=len(shaped) - len(drawn),
-        references=references,
-        width=WIDTH + ASIDE if references else WIDTH,
-    )
+                graph.lines.append(f"M{SPINE} {BOX_HEIGHT + 2}V{snapshot.middle}H{snapshot.x}")
+    return graph
 
 
 def nearest(shaped: Sequence[Shaped], here: Policy | None) -> Sequence[Shaped]:
@@ -147,19 +154,6 @@ def _lanes(shaped: Sequence[Shaped]) -> Mapping[int, int]:
             beside = one.reference is not None and one.reference.pk in lanes
         lanes[one.policy.pk] = min(lane + beside, MOST_LANES - 1)
     return lanes
-
-
-def _from_parent(parent: Box, child: Box) -> str:
-    start = f"M{parent.x + 8} {parent.y + parent.height}"
-    if child.x > parent.x:
-        return f"{start}V{child.middle}H{child.x}"
-    return f"{start}V{child.y}"
-
-
-def _from_reference(reference: Box, child: Box) -> str:
-    aside = WIDTH + ASIDE - 6
-    start, end = reference.x + reference.width, child.x + child.width
-    return f"M{start} {reference.middle}H{aside}V{child.middle}H{end + 1}"
 
 
 def _snapshot(round_: Round, holdings: Holdings, y: int, slug: str) -> Box:

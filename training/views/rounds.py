@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
@@ -35,6 +35,8 @@ from training.views.forms import ResumeForm
 from training.views.outcome import gallery_page, outcome
 from training.views.using.round_forms import TrainingForm, WritingForm
 
+MOST_NUMBER = 999_999_999  # of a round or an estimate
+MOST_HELD_OUT = 999_999  # prompts, at once
 DOWNLOADS = {
     "config.json": gettext_lazy("Every setting"),
     "pairs.jsonl": gettext_lazy("The pairs it was trained on"),
@@ -112,9 +114,9 @@ def _closed(project: Project) -> str:
 
 def _hold_out_more(request: ProjectRequest) -> HttpResponse:
     """Hold out as many more prompts as the button says."""
-    count = request.POST.get("count", "")
+    count = _number(request.POST, "count", MOST_HELD_OUT) or 0
     with transaction.atomic():
-        held = hold_out_more(request.project, int(count)) if count.isdecimal() and len(count) < 7 else 0
+        held = hold_out_more(request.project, count) if count else 0
         if held:
             target = ngettext("%(count)d prompt", "%(count)d prompts", held) % {"count": held}
             trail.record(trail.Verb.HELD_OUT, request.user, project=request.project, target=target)
@@ -132,18 +134,20 @@ def _start(project: Project, by: User, form: TrainingForm | WritingForm) -> Roun
 
 def _like(request: HttpRequest, project: Project) -> Like | None:
     """Return settings to begin with: those of the round of a number, or of an estimate with the proposals taken."""
-    if number := _number(request, "like"):
+    if number := _number(request.GET, "like"):
         round_ = project.rounds.filter(number=number).first()
         return Like.round(round_) if round_ else None
-    if number := _number(request, "estimate"):
+    if number := _number(request.GET, "estimate"):
         estimate = project.estimates.exclude(kind=DryRun.Kind.MODEL).filter(pk=number).first()
         return Like.estimate(estimate, request.GET.getlist("take")) if estimate else None
     return None
 
 
-def _number(request: HttpRequest, name: str) -> int:
-    text = request.GET.get(name, "")
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
+def _number(given: QueryDict, name: str, most: int = MOST_NUMBER) -> int | None:
+    """Return a whole number from 0 to `most` that a query or a form gives, or None."""
+    text = given.get(name, "")
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    return int(text) if is_number and int(text) <= most else None
 
 
 @require_GET
@@ -180,13 +184,9 @@ def _prospects(request: ProjectRequest) -> dict[str, Any]:
 
 def _gate_size(request: ProjectRequest) -> int:
     """Return how many gate comparisons the form asks for. What cannot be asked for gives those of the project."""
-    entered = request.GET.get("gate_comparisons", "")
-    if (
-        entered.isdecimal()
-        and len(entered) <= len(str(MOST_COMPARISONS))
-        and int(entered) <= MOST_COMPARISONS
-    ):
-        return int(entered)
+    entered = _number(request.GET, "gate_comparisons", MOST_COMPARISONS)
+    if entered is not None:
+        return entered
     usual: int = request.project.sampling_settings.get("gate_comparisons", Plan.gate_comparisons)
     return usual
 

@@ -15,6 +15,7 @@ from annotate.exports import jobs
 from annotate.forms.exports import read_selection
 from annotate.models import Export
 from annotate.models.snapshots import KEPT
+from tests.storages import FullStorage
 from tests.waiting import wait_for
 
 PREPARE = "/p/reviews/export/prepare/"
@@ -83,9 +84,9 @@ def test_a_file_without_a_row_is_deleted_once_it_is_old(project, settings):
     assert not path.exists()
 
 
-def test_a_file_that_finds_no_room_says_so(plain, researcher, client_for, settings):
+def test_a_file_that_finds_no_room_says_so(plain, researcher, client_for, use_storage):
     job = prepare(client_for(researcher))
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "tests.storages.FullStorage"}}
+    use_storage(FullStorage)
     jobs.write(str(job.pk), read_selection)
     job.refresh_from_db()
     assert (job.state, job.error[:26]) == ("failed", "The server’s disk is full.")
@@ -148,6 +149,37 @@ def test_no_more_than_a_few_jobs_wait(plain, researcher, client_for):
         prepare(client)
     answer = client.post(PREPARE, {})
     assert (answer.status_code, "Other files of this project" in answer.content.decode()) == (422, True)
+
+
+@pytest.mark.parametrize("by", [2 * KEPT, -2 * KEPT], ids=["ahead", "behind"])
+def test_a_wrong_clock_ends_no_file_early_or_late(plain, researcher, client_for, monkeypatch, by):
+    client = client_for(researcher)
+    job = prepare(client)
+    told = timezone.now
+    with monkeypatch.context() as wrong:
+        wrong.setattr(timezone, "now", lambda: told() + by)
+        jobs.write(str(job.pk), read_selection)
+        jobs.sweep()
+        job.refresh_from_db()
+        with jobs.download(job).file_to_stream as file:
+            assert file.read()
+    near = (Now() + KEPT - timedelta(minutes=1), Now() + KEPT)
+    assert Export.objects.filter(expires_at__range=near).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, client_for, monkeypatch):
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+
+    def read_slowly(project, query):
+        long_ago = timezone.now() - 2 * jobs.SILENCE
+        Export.objects.update(heard_at=long_ago)
+        wait_for(lambda: not Export.objects.silent(jobs.SILENCE).exists())
+        return read_selection(project, query)
+
+    jobs.write(str(job.pk), read_slowly)
+    assert Export.objects.get().state == "done"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -16,8 +16,9 @@ from annotate import tasks
 from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
+from annotate.models.jobs import LostError
 from tests.annotate.exports.test_jobs import PREPARE, prepare
-from tests.annotate.views.test_import_faults import FullStorage
+from tests.storages import FullStorage
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.once
@@ -34,25 +35,14 @@ class SlowStorage(FileSystemStorage):
         return saved
 
 
-@pytest.fixture
-def use_storage(settings, tmp_path):
-    def use(storage):
-        SlowStorage.go.clear()
-        options = {"location": str(tmp_path)}
-        name = f"{storage.__module__}.{storage.__qualname__}"
-        settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": name, "OPTIONS": options}}
-        return tmp_path / "exports"
-
-    return use
-
-
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
     monkeypatch.setattr(prepared, "BEAT_SECONDS", 0.01)
+    SlowStorage.go.clear()
 
 
 def test_a_writer_is_alive_while_a_slow_storage_takes_its_file(use_storage):
-    folder, beats = use_storage(SlowStorage), []
+    folder, beats = use_storage(SlowStorage) / "exports", []
 
     def beat():
         beats.append(1)
@@ -65,14 +55,14 @@ def test_a_writer_is_alive_while_a_slow_storage_takes_its_file(use_storage):
 
 
 def test_what_is_cancelled_while_it_is_stored_leaves_no_file(use_storage):
-    folder = use_storage(SlowStorage)
+    folder = use_storage(SlowStorage) / "exports"
 
     def beat():
         wait_for((folder / "one").exists)
         SlowStorage.go.set()
-        raise jobs.LostError
+        raise LostError
 
-    with pytest.raises(jobs.LostError):
+    with pytest.raises(LostError):
         prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
     assert not list(folder.iterdir())
 
@@ -115,7 +105,7 @@ def test_a_server_that_stops_waits_for_no_storage(tmp_path):
 
 
 def test_a_full_disk_is_told_and_leaves_no_torn_file(plain, researcher, client_for, use_storage):
-    folder = use_storage(FullStorage)
+    folder = use_storage(FullStorage) / "exports"
     job = prepare(client_for(researcher))
     jobs.write(str(job.pk), read_selection)
     job.refresh_from_db()

@@ -8,7 +8,7 @@ from annotate.imports import records, writing
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt
 from annotate.queueing import queue, repeats
-from tests.factories import TIE
+from tests.factories import SKIP, TIE
 
 A = {"prompt": "Q", "completion_a": "a", "completion_b": "b"}
 B = {"prompt": "Q", "completion_a": "c", "completion_b": "d"}
@@ -181,10 +181,12 @@ def test_a_corrected_policy_replaces_a_pair_that_none_has_seen(bring_in):
     assert bring_in(wrong).counts == {"duplicates": 1}
 
 
-def test_a_judged_pair_keeps_its_policies_and_says_so(project, teammate, bring_in):
+@pytest.mark.parametrize("verdict", [TIE, SKIP, None], ids=["judged", "skipped", "on a screen"])
+def test_a_pair_that_was_seen_keeps_its_policies(project, teammate, bring_in, verdict):
     bring_in({**A, "id": "1", "policy_a": "gtp"})
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, TIE)
+    if verdict:
+        judging.record(project, teammate, claim.token, verdict)
     outcome = bring_in({**A, "id": "1", "policy_a": "gpt"}, update=True)
     assert outcome.counts == {"different": 1}
     assert "its policies stay" in said(outcome)

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from annotate.judgments import judging, revising
+from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Judgment, Project, Prompt
 from annotate.pairs import texts
 from annotate.pairs.filters import Filters
@@ -156,6 +156,25 @@ def test_a_span_of_time_takes_what_was_judged_in_it(project, judged):
 
     assert found(5 * day, day) == [[early.pk]]
     assert found(2 * day, day) == []
+
+
+def test_a_tie_that_is_asked_for_needs_no_agreement(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1)
+    say(three[0], comparison, "tie")
+    for ties, labels in (("include", [0.5]), ("only", [0.5]), ("leave", [])):
+        rows = pair_rows(project, Filters(ties=ties, agreement=0.9, strength=1.0))
+        assert [row["label"] for row in rows] == labels
+
+
+def test_what_was_taken_back_makes_no_comparison_newer(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1, needed=2)
+    day = timedelta(days=1)
+    early = say(three[0], comparison, "first")
+    Judgment.objects.filter(pk=early.pk).update(created_at=timezone.now() - 4 * day)
+    say(three[1], comparison, "first")
+    undoing.undo(project, three[1])
+    since = [list(pair_rows(project, Filters(since=timezone.now() - days * day))) for days in (5, 1)]
+    assert [len(rows) for rows in since] == [1, 0]
 
 
 def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged):

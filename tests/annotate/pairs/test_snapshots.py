@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from annotate.judgments import judging, revising, undoing
+from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Completion, Project, Prompt, Snapshot
 from annotate.pairs import texts
 from annotate.pairs.aggregation import Pair, aggregate
@@ -187,6 +189,17 @@ def test_superseded_judgments_never_count(project, three, make_comparisons):
     assert only_pair(project).chosen == comparison.second_id
     undoing.undo(project, three[0])
     assert aggregate(project).counts["judgments"] == 0
+
+
+def test_pairs_of_a_moment_know_nothing_that_came_later(project, three, make_comparisons):
+    (kept,) = make_comparisons(1)
+    first = say(three[0], kept, "first")
+    moment = timezone.now()
+    revising.revise(project, three[0], first.pk, Verdict("prefer", kept.second_id, 2))
+    Comparison.objects.filter(pk=kept.pk).update(withdrawn_at=timezone.now())
+    assert aggregate(project).counts["excluded"] == {"withdrawn": 1}
+    [pair] = aggregate(project, at=moment).pairs
+    assert (pair.chosen, pair.judgments) == (kept.first_id, (first.pk,))
 
 
 def test_pairs_of_chosen_policies_alone(project, three, make_comparisons):

@@ -93,6 +93,27 @@ def test_gold_that_is_due_comes_behind_repeats(project, teammate, make_compariso
     assert kinds == ["repeat", "repeat", "gold"]
 
 
+def test_what_is_shown_beside_a_repeat_does_not_tell_it(project, teammate, make_comparisons):
+    for comparison in make_comparisons(APART + 1, metadata={"source": "forum"}, batch="import 1"):
+        say(teammate, comparison, "first")
+    repeat = make_repeat(project, teammate)
+    assert (repeat.metadata, repeat.batch) == ({"source": "forum"}, "import 1")
+
+
+def test_the_dice_hand_out_no_more_gold_than_is_counted(project, teammate, make_comparisons, monkeypatch):
+    """Half of the work is gold: two beside two others, even where the dice ask for gold each time."""
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    project.gold_rate = 0.5
+    project.save()
+    make_comparisons(6, kind="gold")
+    make_comparisons(2)
+    kinds = []
+    while claim := queue.claim(project, teammate):
+        kinds.append(claim.comparison.kind)
+        judging.record(project, teammate, claim.token, TIE)
+    assert kinds == ["gold", "gold", "standard", "standard"]
+
+
 def test_the_gold_of_the_qualification_takes_no_later_gold(project, teammate, make_comparisons):
     """Half of the work is gold: two of it are due beside two others, whatever was judged to qualify."""
     project.qualification_size, project.qualification_pass, project.gold_rate = 3, 0.0, 0.5

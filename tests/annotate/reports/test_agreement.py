@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from annotate.imports.records import Item, PairOpinion
+from annotate.imports.writing import write
 from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Project
 from annotate.queueing import qualification
@@ -134,14 +136,6 @@ def test_left_bias_is_the_share_of_preferences_for_the_left_side(project, three,
     assert anna.verdicts == {"prefer": 3, "tie": 1, "skip": 1}
 
 
-def test_figures_can_be_had_for_one_batch(project, three, make_comparisons):
-    (one,), (other,) = make_comparisons(1, batch="round 1"), make_comparisons(1, batch="round 2")
-    say(three[0], one, "first", left="first")
-    say(three[0], other, "first", left="second")
-    assert agreement.annotators(project, "round 1")[0].left == Share(1, 1)
-    assert agreement.annotators(project, "round 2")[0].left == Share(0, 1)
-
-
 def test_self_consistency_is_the_same_verdict_on_a_repeat(project, three, make_comparisons):
     anna = three[0]
     said = [("first", "first", "first"), ("first", "second", "first"), ("second", "second", "tie")]
@@ -244,3 +238,21 @@ def test_a_moments_meetings_count_what_stood_then(
     assert agreement.meetings(project) != then
     assert agreement.meetings(project, at=moment) == then
     assert [(one.judged, one.count) for one in then] == [(2, 2)]
+
+
+def test_a_skip_is_no_opinion_of_a_moment(project, three, make_comparisons):
+    """Two verdicts met there: were the skip counted, each would weigh half in alpha and in reliability."""
+    (comparison,) = make_comparisons(1, needed=3)
+    for person, what in zip(three, ("first", "first", "skip"), strict=True):
+        say(person, comparison, what)
+    [now], [then] = agreement.meetings(project), agreement.meetings(project, at=timezone.now())
+    assert (now.judged, then) == (2, now)
+
+
+def test_a_side_that_a_file_does_not_know_favours_none(project):
+    """Maria is known to have seen one pair: the one that she prefers on the left."""
+    for place, (preferred, left) in enumerate([(0, 0), (0, None), (1, None)]):
+        said = PairOpinion("maria", "prefer", preferred, left=left)
+        write(project, [(1, Item(prompt=f"P {place}", completions=("a", "b"), opinions=(said,)))])
+    [maria] = agreement.annotators(project)
+    assert maria.left == Share(1, 1)

@@ -29,19 +29,16 @@ class BrokenStorage(FileSystemStorage):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-@pytest.fixture
-def use_storage(settings, tmp_path):
-    def use(storage=FileSystemStorage):
-        options = {"location": str(tmp_path)}
-        name = f"{storage.__module__}.{storage.__qualname__}"
-        settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": name, "OPTIONS": options}}
-        return tmp_path / "imports"
+class ForgottenOnAFullDisk(FullStorage):
+    """A disk without room for a file whose import is forgotten at the same moment."""
 
-    return use
+    def _save(self, name, content):
+        Import.objects.all().delete()
+        return super()._save(name, content)
 
 
 def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for, use_storage):
-    folder = use_storage(FullStorage)
+    folder = use_storage(FullStorage) / "imports"
     data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1))), "format": ""}
     answer = client_for(owner).post(URL, data)
     assert answer.status_code == 507
@@ -52,7 +49,7 @@ def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for,
 
 
 def test_another_encoding_on_a_full_disk_leaves_no_torn_file(project, owner, use_storage):
-    folder = use_storage()
+    folder = use_storage() / "imports"
     content = "prompt,chosen,rejected\nkawa,żółć,łoś\n".encode("cp1250")
     upload = reception.receive(project, owner, SimpleUploadedFile("rows.csv", content), encoding="cp1250")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -60,6 +57,18 @@ def test_another_encoding_on_a_full_disk_leaves_no_torn_file(project, owner, use
     with pytest.raises(StorageError, match="disk is full"):
         reception.read_otherwise(Import.objects.get(pk=upload.pk), encoding="iso8859-2")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("storage", "status"), [(FullStorage, 507), (ForgottenOnAFullDisk, 404)])
+def test_another_encoding_on_a_full_disk_is_told(project, owner, client_for, use_storage, storage, status):
+    use_storage()
+    content = "prompt,chosen,rejected\nkawa,żółć,łoś\n".encode("cp1250")
+    upload = reception.receive(project, owner, SimpleUploadedFile("rows.csv", content), encoding="cp1250")
+    uploads.work(upload.pk, 60)
+    use_storage(storage)
+    answer = client_for(owner).post(f"{URL}{upload.pk}/check/", {"encoding": "iso8859-2"})
+    assert answer.status_code == status
+    assert status == 404 or Import.objects.get().options["encoding"] == "cp1250"
 
 
 def test_an_unexpected_error_ends_an_import_with_a_sentence(project, owner, client_for, use_storage, caplog):
@@ -117,7 +126,7 @@ def test_a_row_that_the_database_refuses_is_never_passed_over(project):
 
 
 def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_storage):
-    folder = use_storage()
+    folder = use_storage() / "imports"
     made = reception.receive(project, owner, ContentFile(b"a prompt", "a.txt"), "txt")
     for name, age in (("old.txt", 2), ("fresh.txt", 0)):
         (folder / name).write_bytes(b"torn")

@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Comparison, Completion, Policy, User
-from annotate.reports.agreement import Annotator
+from annotate.reports.agreement import AnnotatorFigures
 from annotate.reports.quality import _warnings, assess, identity_leaks
 from annotate.views.quality import in_words
 from primitives.statistics import Share, percent
@@ -49,7 +49,7 @@ def test_figures_of_a_small_project(project, owner, teammate, make_comparisons):
 
 
 def figures(**known):
-    return Annotator(1, **known)
+    return AnnotatorFigures(1, **known)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from django.db import connection
 
 from annotate.forms.pair_settings import name_pair_settings
 from annotate.judgments import revising
-from annotate.models import Comparison, Import, Project, Snapshot, User
+from annotate.models import Claim, Comparison, Import, Project, Snapshot, User
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot, training_rows
 from annotate.people import external
@@ -157,6 +157,14 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
 
 
+def test_what_was_under_way_is_over_in_a_restored_project(lived: Project) -> None:
+    """Its file and its page stay on the server that it left."""
+    assert lived.imports.get().state == Import.State.CHECKING
+    moved = restore(ArchiveReader(io.BytesIO(archive_of(lived))), slug="moved")
+    assert moved.imports.get().state == Import.State.CANCELLED
+    assert not Claim.objects.filter(project=moved).holding().exists()
+
+
 def test_all_whom_an_entry_lists_leave_under_pseudonyms(finished: Round, owner: User, teammate: User) -> None:
     project = finished.project
     maria = User.objects.get(pk=external.find_or_make(project, ["Doe, Maria"])["Doe, Maria"])
@@ -172,6 +180,19 @@ def test_all_whom_an_entry_lists_leave_under_pseudonyms(finished: Round, owner: 
     names = ", ".join(pseudonym(one.pk) for one in (owner, maria, teammate))
     assert [row["annotator"] for row in rows] == [names, None, "(removed)"]
     assert rows[0]["votes"] == "Doe, Maria"  # no name there
+
+
+def test_a_name_that_two_people_share_leaves_as_none_of_them(
+    finished: Round, owner: User, teammate: User
+) -> None:
+    """A file may call someone by the username of another: nothing tells which of them an entry lists."""
+    project, name = finished.project, teammate.username
+    namesake = User.objects.get(pk=external.find_or_make(project, [name])[name])
+    factories.compare(project, "more", "a", "b").flags.create(annotator=namesake)
+    trail.record(trail.Verb.EXPORTED, owner, project=project, target="kto", annotator=name)
+    zipped = zipfile.ZipFile(io.BytesIO(archive_of(project)))
+    entry = json.loads(zipped.read("tables/trail.jsonl").splitlines()[-1])
+    assert entry["details"]["annotator"] == "(removed)"
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite stores comparisons first")

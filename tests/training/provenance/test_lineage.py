@@ -8,10 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from annotate.models import Comparison, Judgment, Policy, Snapshot
+from annotate.models import Comparison, Judgment, Policy, Project, Snapshot
 from annotate.people.pseudonyms import pseudonym
 from tests.training.pages import text
 from training.models import Round
+from training.rounds.lineage import find_base, references_of_policies
 
 pytestmark = pytest.mark.django_db
 
@@ -162,3 +163,33 @@ def test_a_reference_that_was_named_is_shown_as_one(finished: Round, owner: Any,
         assert said in page, where
         assert "came from starter" not in page  # which no judgment shaped
         assert ("edge reference" in page) is ("comparisons" not in where), where
+
+
+def test_a_lineage_begins_with_what_was_brought_in(make_round: Any, ready_project: Any) -> None:
+    """The nearest policy that no round made is the base of rounds, and not what that one came from elsewhere."""
+    base = ready_project.current_policy
+    brought = Policy.objects.create(
+        project=ready_project, name="brought", kind=Policy.Kind.BASE, base_model="starter", parent=base
+    )
+    Project.objects.filter(pk=ready_project.pk).update(current_policy=brought)
+    trained = make_round("promoted").result_policy
+    assert find_base(trained) == find_base(brought) == brought
+    assert find_base(base) == base
+
+
+@pytest.mark.parametrize("is_parent", [True, False])
+def test_a_reference_is_told_where_it_is_not_the_parent(make_round: Any, is_parent: bool) -> None:
+    round_ = make_round("ready")
+    child = round_.result_policy
+    named = Policy.objects.create(
+        project=round_.project,
+        name="named",
+        kind="adapter",
+        base_model="starter",
+        adapter="runs/named/adapter",
+    )
+    round_.settings["config"]["reference"] = named.adapter
+    round_.save(update_fields=["settings"])
+    if is_parent:
+        Policy.objects.filter(pk=child.pk).update(parent=named)
+    assert references_of_policies(round_.project_id) == ({} if is_parent else {child.pk: named.pk})

@@ -74,5 +74,5 @@ def working(trial: Any) -> Iterator[Callable[[], Any]]:
     try:
         yield lambda: Answer.objects.get(trial=trial)
     finally:
-        trials.cancel(trial)
+        trial.answers.cancel()
         thread.join()

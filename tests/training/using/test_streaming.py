@@ -42,7 +42,7 @@ def test_the_text_grows_into_the_answer(slow_trial: Any) -> None:
 def test_a_stop_keeps_what_was_written(slow_trial: Any) -> None:
     with working(slow_trial) as answer:
         before = wait_for(lambda: answer().text)
-        assert trials.cancel(slow_trial)
+        assert slow_trial.answers.cancel()
     assert answer().state == Answer.State.CANCELLED
     assert answer().text.startswith(before)
 
@@ -67,7 +67,7 @@ def test_a_stop_keeps_the_child_warm(slow_trial: Any) -> None:
     with working(slow_trial) as answer:
         wait_for(lambda: answer().text)
         child = engine.child.pid
-        assert trials.cancel(slow_trial)
+        assert slow_trial.answers.cancel()
     following, phases = answer_briefly(slow_trial)
     assert following.state == Answer.State.DONE
     assert engine.child.pid == child
@@ -104,7 +104,7 @@ def test_a_child_that_hears_no_stop_is_ended(slow_trial: Any, monkeypatch: pytes
         before = wait_for(lambda: answer().text)
         child = psutil.Process(engine.child.pid)
         child.suspend()
-        assert trials.cancel(slow_trial)
+        assert slow_trial.answers.cancel()
     assert not child.is_running()
     assert engine.child is None
     assert answer().text.startswith(before)
@@ -166,7 +166,7 @@ def test_a_stop_leaves_an_endpoint_that_says_nothing(endpoint_trial: Any, server
     server.rules.append(lambda _path, _body: stream(parts()))
     with working(endpoint_trial) as answer:
         wait_for(lambda: answer().text == "So ")
-        assert trials.cancel(endpoint_trial)
+        assert endpoint_trial.answers.cancel()
     assert not is_over.is_set()  # the worker did not wait for it
     is_over.set()
     assert (answer().state, answer().text) == (Answer.State.CANCELLED, "So ")

@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from annotate.models import TrailEntry
 from tests.annotate.exports import hub as fake
 from tests.local_server import serving
+from tests.storages import FullStorage
 from tests.training.using import adapters
 from training.models import MergedWeights
 from training.usage import merging, model_card
@@ -180,10 +181,10 @@ def test_a_worker_merges_and_answers_by_the_engine(
 @pytest.mark.slow
 @pytest.mark.usefixtures("sent")
 def test_merged_weights_that_find_no_room_say_so(
-    policy: Any, owner: Any, settings: Any, monkeypatch: Any
+    policy: Any, owner: Any, use_storage: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "tests.storages.FullStorage"}}
+    use_storage(FullStorage)
     merge = merging.request(policy, owner)
     merging.run(str(merge.pk), "worker")
     merge.refresh_from_db()

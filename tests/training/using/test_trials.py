@@ -265,7 +265,7 @@ def test_an_answer_has_the_tokens_of_its_text_or_none(
     sample |= {"logprob": -1.0, "finish_reason": "stop", "seed": 3}
     _answer, trial = ask()
     one = trial.answers.first()
-    trials._claim(one, "worker")
+    trials._take(one, "worker")
     trials._keep(one, sample)  # as the engine gives it
     one.refresh_from_db()
     assert (one.text, one.sample["token_ids"], one.sample["logprob"]) == (text, tokens, logprob)

@@ -33,24 +33,25 @@ def vote(work: Work) -> None:
     if files.has_done("vote") or files.has_done("train"):
         return
     if snapshot is None or not _has_enough(snapshot):
-        _tell(files, {"used": False}, "The probe had no vote: there are too few judgments to fit it to.")
+        _tell_no_vote(files, "The probe had no vote: there are too few judgments to fit it to.")
         return
     if not files.votes.exists():
         write_jsonl(files.votes, votes_without_gates(snapshot, work.plan.config.base_model))
     try:
         run_verb(work, "probe")
     except ChildFailedError as error:
-        _tell(files, {"used": False}, f"The probe had no vote. {error}")
+        _tell_no_vote(files, f"The probe had no vote. {error}")
         return
     skill = files.read_done()["probe"]["skill"]
     if not skill["has_skill"]:
-        _tell(
-            files,
-            {"used": False},
-            "The probe had no vote: it does not foretell judgments better than chance.",
-        )
+        _tell_no_vote(files, "The probe had no vote: it does not foretell judgments better than chance.")
         return
-    pairs = list(labelled_pairs(files, keep_ties=work.plan.pairs.ties == "half"))
+    _label(files, skill, keep_ties=work.plan.pairs.ties == "half")
+
+
+def _label(files: RunDirectory, skill: Mapping[str, Any], *, keep_ties: bool) -> None:
+    """Write the pairs with labels of annotators and probe, and tell of it."""
+    pairs = list(labelled_pairs(files, keep_ties=keep_ties))
     told = {
         "used": True,
         "pairs": sum("chosen" in row for row, _turned in pairs),
@@ -64,6 +65,10 @@ def vote(work: Work) -> None:
         f"A probe voted on the pairs beside the annotators (right on {skill['accuracy']:.0%} of unseen judgments,"
         f" {skill['low']:.0%} to {skill['high']:.0%}). It turned {told['turned']} of {told['pairs']} round.",
     )
+
+
+def _tell_no_vote(files: RunDirectory, why: str) -> None:
+    _tell(files, {"used": False}, why)
 
 
 def _tell(files: RunDirectory, summary: Mapping[str, Any], event: str) -> None:

@@ -107,7 +107,7 @@ def merge_page(request: ProjectRequest, merge_id: UUID) -> HttpResponse:
     """Show how far merged weights are. A POST stops them."""
     merge = _merge(request, merge_id)
     if request.method == "POST":
-        merging.cancel(merge)
+        merge.cancel()
         return redirect("merged-weights", request.project.slug, merge.pk)
     merging.look_after(merge)
     context = {"merge": merge, "policy": merge.policy, "section": "policies"}

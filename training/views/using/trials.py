@@ -118,7 +118,7 @@ def _pace(answers: list[Answer]) -> int:
 
 
 def _cancel(request: ProjectRequest, trial: Trial) -> HttpResponse:
-    trials.cancel(trial)
+    trial.answers.cancel()
     return redirect("trial", request.project.slug, trial.pk)
 
 
