@@ -262,6 +262,17 @@ def test_on_a_phone_the_row_of_pages_shows_the_one_that_is_open(busy, owner, ope
     assert (row.get_attribute("data-more-right") is not None) == (name in ("judge", "comparisons"))
 
 
+@pytest.mark.parametrize("width", [320, 390, 800])
+def test_a_long_name_of_a_project_takes_no_row_of_its_own(project, owner, open_page, width):
+    project.name = "Assistant for developers, students and everyone else who asks"
+    project.save()
+    page = open_page(owner, "/p/reviews/settings/", width=width)
+    name, menu = (page.locator(f".bar {part}").bounding_box() for part in (".bar-project", ".menu > summary"))
+    assert menu["y"] < name["y"] + name["height"]
+    assert name["x"] + name["width"] <= page.locator(".bar-end").bounding_box()["x"]
+    assert name["width"] > 60
+
+
 @pytest.mark.parametrize("width", [320, 390])
 def test_on_a_phone_a_row_is_a_card_within_sight(busy, owner, open_page, width):
     page = open_page(owner, "/tokens/", width=width)
