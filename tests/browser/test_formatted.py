@@ -97,11 +97,14 @@ def test_a_page_without_mathematics_loads_none(desk: Desk) -> None:
     )
 
 
-def test_a_formula_wider_than_a_phone_scrolls_in_its_own_box(
+def test_a_wide_formula_scrolls_in_its_own_box_on_a_phone(
     project: Any, open_desk: Callable[..., Desk]
 ) -> None:
     sum_of_many = " + ".join(rf"\frac{{x_{{{n}}}}}{{n - {n}}}" for n in range(12))
-    texts = (f"$$\\int_0^\\infty \\left( {sum_of_many} \\right) dx$$", rf"So \( \sqrt{{{sum_of_many}}} \) is the sum.")
+    texts = (
+        f"$$\\int_0^\\infty \\left( {sum_of_many} \\right) dx$$",
+        rf"So \( \sqrt{{{sum_of_many}}} \) is the sum.",
+    )
     compare(project, "Derive it.", *texts)
     page = open_desk(width=390, height=844, has_touch=True, is_mobile=True).page
     expect(page.locator("#comparison math")).to_have_count(2)

@@ -98,6 +98,77 @@ def test_differences_open_at_the_first_one(
     assert desk.page.evaluate("document.getElementById('pane-a').scrollTop") == 0
 
 
+WORDS = [f"word{number}" for number in range(4_000)]
+EDITED = [
+    *WORDS[:1_000],
+    *["more"] * 600,
+    *WORDS[1_000:2_500],
+    "other",
+    *WORDS[2_501:3_500],
+    "last",
+    *WORDS[3_501:],
+]
+
+
+def height_in_pane(desk: Desk, side: str, selector: str) -> float:
+    """Return how far below the top of a completion's pane something is."""
+    script = (
+        "([side, selector]) => { const pane = document.getElementById(`pane-${side}`);"
+        " return pane.querySelector(selector).getBoundingClientRect().top - pane.getBoundingClientRect().top }"
+    )
+    return float(desk.page.evaluate(script, [side, selector]))
+
+
+def test_each_difference_is_shown_at_one_height_in_both(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
+    desk = opened(open_desk)
+    desk.page.wait_for_load_state("networkidle")
+    desk.press("d")
+    expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
+    for number in (0, 1, 2, 0):  # after the last one, the first one again
+        here = f'mark[data-at="{number}"].here'
+        expect(desk.page.locator(f"#pane-a {here}")).to_have_count(1)
+        heights = [height_in_pane(desk, side, here) for side in "ab"]
+        assert heights[0] == pytest.approx(heights[1], abs=3)
+        assert 0 < heights[0] < 400
+        desk.press("e")
+
+
+def test_scrolling_together_keeps_the_same_difference_level(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
+    desk = opened(open_desk)
+    desk.page.wait_for_load_state("networkidle")
+    desk.press("d")
+    expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
+    desk.page.locator("#pane-a").hover()
+    mark = 'mark[data-at="1"]'
+    while abs(height_in_pane(desk, "a", mark) - 150) > 80:
+        desk.page.mouse.wheel(0, height_in_pane(desk, "a", mark) - 150)
+        desk.page.wait_for_timeout(50)
+    assert height_in_pane(desk, "b", mark) == pytest.approx(height_in_pane(desk, "a", mark), abs=40)
+
+
+def test_a_longer_completion_scrolls_on_past_the_shorter_one(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS[:400]), " ".join(WORDS))
+    desk = opened(open_desk)
+    script = "[...'ab'].map(side => document.getElementById(`pane-${side}`))"
+    longer, shorter = desk.page.evaluate(
+        f"{script}.sort((a, b) => b.scrollHeight - a.scrollHeight).map(pane => pane.id)"
+    )
+    desk.page.locator(f"#{shorter}").focus()
+    desk.page.locator(f"#{longer}").hover()
+    for _ in range(4):
+        desk.page.mouse.wheel(0, 500)
+        desk.page.wait_for_timeout(60)
+    desk.wait_for("pane => document.getElementById(pane).scrollTop >= 1900", longer)
+
+
 def test_on_a_phone_the_letter_of_a_long_text_stays_in_sight(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
