@@ -144,6 +144,15 @@ def test_guidelines_are_previewed_without_leaving_the_form(project, owner, open_
     assert project.guidelines == "Prefer the **vivid** one."
 
 
+def test_enter_in_a_field_of_the_settings_saves_them(project, owner, open_page):
+    page = open_page(owner, "/p/reviews/settings/")
+    page.get_by_label("Name").fill("Shorter reviews")
+    page.get_by_label("Name").press("Enter")
+    expect(page.get_by_text("Settings saved.")).to_be_visible()
+    project.refresh_from_db()
+    assert project.name == "Shorter reviews"
+
+
 def test_the_account_of_pairs_and_the_download_match_the_filters(busy, researcher, open_page):
     page = open_page(researcher, "/p/reviews/export/")
     account = page.locator("#account")
