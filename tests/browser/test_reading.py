@@ -298,7 +298,7 @@ def test_code_is_copied_as_it_is(compare: Callable[..., Comparison], open_desk: 
 def test_the_question_is_in_sight_and_all_of_it_at_a_key(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: str, content: Any
 ) -> None:
-    compare(content, "One", "Two")
+    compare(content, "One. " * 900, "Two. " * 900)
     desk = opened(open_desk, **WIDTHS[width])
     page, body = desk.page, desk.page.locator("#prompt-body")
     question, end = page.get_by_text("Summarise the minutes"), page.get_by_text("Item 36.")
@@ -318,6 +318,26 @@ def test_the_question_is_in_sight_and_all_of_it_at_a_key(
     desk.press("p")
     assert in_sight(question, body)
     expect(page.get_by_text("It is 3 degrees.")).to_be_hidden()
+
+
+def test_a_prompt_takes_the_room_that_completions_leave(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    paragraphs = "\n\n".join(f"Item {number}. The board spoke of the budget." for number in range(10))
+    for number, (first, second) in enumerate([("Yes", "No"), ("Yes. " * 2_000, "No")]):
+        compare(f"{number} {paragraphs}", first, second)
+    desk = opened(open_desk)
+    seen = {}
+    for _ in range(2):
+        page = desk.page
+        is_long = page.locator(".pane-body", has_text="Yes. Yes.").count() == 1
+        whole = page.evaluate(
+            "(({scrollHeight, clientHeight}) => scrollHeight <= clientHeight)(document.getElementById('prompt-body'))"
+        )
+        seen[is_long] = whole
+        assert page.evaluate("document.getElementById('prompt-body').clientHeight") > 150
+        desk.looked().judge("2")
+    assert seen == {False: True, True: False}
 
 
 def test_a_short_prompt_offers_no_more(make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
@@ -364,7 +384,7 @@ def test_the_prompts_height_is_dragged_and_remembered(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
     for number in range(3):
-        compare(f"{number} {LONG_TASK}", "One", "Two")
+        compare(f"{number} {LONG_TASK}", "One. " * 900, "Two. " * 900)
     desk = opened(open_desk)
     before = height_of(desk)
     handle = desk.page.locator("#divider")
@@ -387,7 +407,7 @@ def test_the_prompts_height_is_dragged_and_remembered(
 def test_the_prompts_height_is_set_by_keyboard(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
-    compare(LONG_TASK, "One", "Two")
+    compare(LONG_TASK, "One. " * 900, "Two. " * 900)
     desk = opened(open_desk)
     handle = desk.page.get_by_role("separator", name="Height of the prompt")
     handle.focus()
