@@ -164,8 +164,9 @@ def _configs(files: Iterable[str]) -> Iterator[str]:
 
 
 def _summary(selection: Selection, observed: Observed) -> str:
+    pairs, judgments = (observed.total(name) for name in ("pairs", "judgments"))
     return (
-        f"{_count(observed.total('pairs'), 'preference pair')} from {_count(observed.total('judgments'), 'judgment')} of "
+        f"{_count(pairs, 'preference pair')} from {_count(judgments, 'judgment')} of "
         f"{_count(len(observed.annotators), 'annotator')}, in TRL's preference format (`prompt`, `chosen`, `rejected`) "
         "with the provenance of each row."
     )
@@ -209,8 +210,8 @@ def _figures(selection: Selection, observed: Observed) -> str:
     note = "Agreement and gold are those of the whole project. Intervals are Wilson's, at 95 %."
     if selection.snapshot is None:
         note += (
-            " Verdicts count all chosen judgments. Those on gold comparisons make no pair, nor do ties and both bad unless "
-            "the settings below keep them."
+            " Verdicts count all chosen judgments. Those on gold comparisons make no pair, nor do ties and both bad "
+            "unless the settings below keep them."
         )
     return "\n".join(
         ["| figure | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows), "", note]
