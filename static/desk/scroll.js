@@ -27,7 +27,9 @@ export class Panes {
     this.#visited = -1;
     this.#moved.clear();
     this.#button.setAttribute("aria-pressed", String(this.#isLinked));
-    byId("next-difference")?.toggleAttribute("hidden", !document.querySelector(".panes mark[data-at]"));
+    const next = byId("next-difference");
+    next?.toggleAttribute("hidden", !document.querySelector(".panes mark[data-at]"));
+    if (next && isStacked()) document.querySelector(".panes .pane-header").append(next); // which stays in sight
     this.#bodies.forEach((pane, index, both) => {
       pane.onscroll = () => this.#follow(pane, both[1 - index]);
     });

@@ -169,6 +169,19 @@ def test_a_longer_completion_scrolls_on_past_the_shorter_one(
     desk.wait_for("pane => document.getElementById(pane).scrollTop >= 1900", longer)
 
 
+def test_on_a_phone_a_thumb_goes_from_difference_to_difference(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
+    page = opened(open_desk, **PHONE).page
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Differences").tap()
+    for number in (0, 1, 2):
+        page.get_by_role("button", name="Next difference").tap()
+        expect(page.locator(f'#pane-a mark[data-at="{number}"].here')).to_be_in_viewport()
+        expect(page.get_by_role("button", name="Next difference")).to_be_in_viewport(ratio=1)
+
+
 def test_on_a_phone_the_letter_of_a_long_text_stays_in_sight(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
