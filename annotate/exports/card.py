@@ -164,12 +164,16 @@ def _configs(files: Iterable[str]) -> Iterator[str]:
 
 
 def _summary(selection: Selection, observed: Observed) -> str:
-    pairs, people = observed.total("pairs"), len(observed.annotators)
+    pairs, judgments = (observed.total(name) for name in ("pairs", "judgments"))
     return (
-        f"{pairs:,} preference pairs from {observed.total('judgments'):,} judgments of {people:,} "
-        f"{'annotator' if people == 1 else 'annotators'}, in TRL's preference format (`prompt`, `chosen`, `rejected`) "
+        f"{_count(pairs, 'preference pair')} from {_count(judgments, 'judgment')} of "
+        f"{_count(len(observed.annotators), 'annotator')}, in TRL's preference format (`prompt`, `chosen`, `rejected`) "
         "with the provenance of each row."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _making(selection: Selection, observed: Observed) -> str:
@@ -180,7 +184,7 @@ def _making(selection: Selection, observed: Observed) -> str:
         "Annotators compared two completions of a prompt, blind to who wrote them. The sides were drawn at random "
         "for each annotator and comparison, and are recorded. What was imported was judged elsewhere, by its rules.",
         f"Judged from {_day(times['first'])} to {_day(times['last'])}.",
-        f"Each comparison asks for {selection.project.judgments_needed} independent judgments.",
+        f"Each comparison asks for {_count(selection.project.judgments_needed, 'judgment')}, made independently.",
         f"Completions by policy: {policies or 'none'}.",
         f"{observed.total('imported'):,} of the judgments were given elsewhere and imported.",
         "Annotators are named by pseudonyms, the same in every export of the project.",
@@ -204,6 +208,11 @@ def _figures(selection: Selection, observed: Observed) -> str:
     if selection.snapshot is not None:
         rows.append(("Snapshot", f"`{selection.snapshot.digest}`"))
     note = "Agreement and gold are those of the whole project. Intervals are Wilson's, at 95 %."
+    if selection.snapshot is None:
+        note += (
+            " Verdicts count all chosen judgments. Those on gold comparisons make no pair, nor do ties and both bad "
+            "unless the settings below keep them."
+        )
     return "\n".join(
         ["| figure | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows), "", note]
     )
@@ -239,7 +248,10 @@ def _settings(selection: Selection) -> str:
 
 def _changes(chosen: Any, usual: Any) -> dict[str, Any]:
     usual_values = asdict(usual)
-    return {name: value for name, value in asdict(chosen).items() if value != usual_values[name]}
+    given = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in asdict(chosen).items()
+    }
+    return {name: value for name, value in given.items() if value != usual_values[name]}
 
 
 def _licence(selection: Selection) -> str:

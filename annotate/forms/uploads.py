@@ -18,6 +18,9 @@ from annotate.sources.mappings.mapping import MEANINGS, ROLES
 from annotate.sources.mappings.mapping import Mapping as ByHand
 from primitives.text import printable
 
+# Roles of columns that are asked for first: the others have few files.
+USUAL = ("prompt", "completion_a", "completion_b", "chosen", "rejected")
+
 
 class UploadForm(forms.Form):
     """A file of prompts or pairs, or prompts typed in."""
@@ -139,6 +142,8 @@ class OptionsForm(forms.Form):
         if not self.options.columns or self.options.container == "txt":
             del self.fields["by_hand"]
             return
+        if self.options.format == UNKNOWN:
+            self.fields["by_hand"].widget = forms.HiddenInput()
         columns = [("", _("None")), *((name, printable(name, 60)) for name in self.options.columns)]
         said = {meaning: value for value, meaning in proposed.meanings.items()}
         for role, label in ROLES.items():
@@ -151,8 +156,22 @@ class OptionsForm(forms.Form):
             )
 
     @property
-    def column_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.fields if name.startswith("column_")]
+    def is_unknown(self) -> bool:
+        """Return whether the columns have to be mapped before the file can be checked."""
+        return self.options.format == UNKNOWN and "by_hand" in self.fields
+
+    @property
+    def usual_columns(self) -> list[forms.BoundField]:
+        return [self[f"column_{role}"] for role in USUAL]
+
+    @property
+    def further_columns(self) -> list[forms.BoundField]:
+        return [self[f"column_{role}"] for role in ROLES if role not in USUAL]
+
+    @property
+    def maps_further(self) -> bool:
+        """Return whether a further column is mapped, or a value has a meaning."""
+        return any(field.value() for field in (*self.further_columns, *self.meaning_fields))
 
     @property
     def meaning_fields(self) -> list[forms.BoundField]:

@@ -42,6 +42,7 @@ ACTS = (
     Act("criteria", gettext_lazy("Next criterion, then the reasons: digits answer"), "c"),
     Act("raw", gettext_lazy("Raw text, and back"), "t"),
     Act("differences", gettext_lazy("Differences, and back"), "d"),
+    Act("next_difference", gettext_lazy("Next difference"), "e"),
     Act("prompt", gettext_lazy("All of the prompt, and back"), "p"),
     Act("wrap", gettext_lazy("Wrap lines of code, or not"), "w"),
     Act("together", gettext_lazy("Scroll together or apart"), "l"),

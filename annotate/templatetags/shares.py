@@ -9,6 +9,14 @@ from primitives.statistics import Share, percent
 register = template.Library()
 register.filter("percent", percent)
 
+
+@register.filter
+def interval(share: Share) -> str:
+    """Write the 95 % interval of a share: 52 – 70 %."""
+    low, high = share.interval
+    return f"{100 * low:.0f} – {100 * high:.0f} %"
+
+
 WIDTH = 96  # of the drawing, in its own units
 
 

@@ -7,6 +7,10 @@ operations on m bits, whatever the words are.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import regex
@@ -25,13 +29,16 @@ SIMILAR = 0.25  # of the runs of the shorter text
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = rf"(?:(?![{_UNSPACED}])[\w--\p{{M}}](?!\ufe0f|\u20e3)[\p{{M}}\u200c\u200d]*)+"
 TOKEN = regex.compile(rf"({_WORD}|(?!\s)\X)(\s*)", regex.V1)
+# A block of code: a line of three or more backticks or tildes, and all to the next such line, or to the end.
+FENCED = regex.compile(r"^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*\1[`~]*[ \t\r]*$|\Z)", regex.M | regex.S)
 
 
 class Differences(NamedTuple):
     """Both texts, cut for display and safe for HTML, with the words that the other one lacks in <mark>.
 
-    White space that differs behind a common word is in <mark class="space">. `stopped` says of each whether more than
-    WORD_LIMIT of its words are between the first difference and the last one. Nothing is marked beyond the limit.
+    White space that differs behind a common word is in <mark class="space">. An empty <mark class="gap"> is where the
+    other text holds more. Both texts number their differences alike, in `data-at`. `stopped` says of each whether more
+    than WORD_LIMIT of its words are between the first difference and the last one. Nothing is marked beyond the limit.
     """
 
     html: tuple[SafeString, SafeString]
@@ -50,18 +57,62 @@ def mark_differences(left: str, right: str) -> Differences:
     kept = [(place, place) for place in range(start)]
     kept += [(start + i, start + j) for i, j in between]
     kept += [(stops[0] + place, stops[1] + place) for place in range(end)]
-    spaced = [pair for pair in kept if tokens[0][pair[0]][2] != tokens[1][pair[1]][2]]
-    leads = [side[0].start() if side else len(text) for text, side in zip(shown, tokens, strict=True)]
-    html = []
-    for index, (text, side) in enumerate(zip(shown, tokens, strict=True)):
-        same = {pair[index] for pair in kept}
-        other = [position for position in range(start, limits[index]) if position not in same]
-        spaces = [side[pair[index]].span(2) for pair in spaced]
-        if shown[0][: leads[0]] != shown[1][: leads[1]]:
-            spaces.append((0, leads[index]))
-        places = [(side[first].start(), side[last].end(1)) for first, last in _runs(other)]
-        html.append(_marked(text, places, [(first, last) for first, last in spaces if first < last]))
+    sides = [_Side(text, side, limit) for text, side, limit in zip(shown, tokens, limits, strict=True)]
+    marks: list[list[Mark]] = [[], []]
+    ends = [(-1, -1), *kept, (len(words[0]), len(words[1]))]
+    number = 0
+    for before, after in pairwise(ends):
+        found = [side.spans(first, last) for side, first, last in zip(sides, before, after, strict=True)]
+        is_spaced = _white(shown[0], found[0]) != _white(shown[1], found[1])
+        if not is_spaced and not any(span.words for span in found):
+            continue
+        for side, span in zip(marks, found, strict=True):
+            side.extend(_marks(number, span, is_spaced))
+        number += 1
+    html = [_marked(text, side) for text, side in zip(shown, marks, strict=True)]
     return Differences((html[0], html[1]), (limits[0] < stops[0], limits[1] < stops[1]))
+
+
+class Mark(NamedTuple):
+    """A place of a difference in one of the texts. One where this text lacks what the other holds is empty."""
+
+    start: int
+    end: int
+    number: int
+    is_space: bool = False
+
+
+class _Spans(NamedTuple):
+    """The white space behind a common word, and the words from there to the next common one, if there are some."""
+
+    space: tuple[int, int]
+    words: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class _Side:
+    text: str
+    tokens: list[regex.Match[str]]
+    limit: int
+
+    def spans(self, before: int, after: int) -> _Spans:
+        """Return what is between the common words at two positions of the list, of which the first may be -1."""
+        tokens = self.tokens
+        lead = tokens[0].start() if tokens else len(self.text)
+        space = tokens[before].span(2) if before >= 0 else (0, lead)
+        others = tokens[before + 1 : min(after, self.limit)]
+        return _Spans(space, (others[0].start(), others[-1].end(1)) if others else None)
+
+
+def _white(text: str, spans: _Spans) -> str:
+    return text[slice(*spans.space)]
+
+
+def _marks(number: int, spans: _Spans, is_spaced: bool) -> list[Mark]:
+    start, end = spans.space
+    found = [Mark(start, end, number, is_space=True)] if is_spaced and start < end else []
+    found += [Mark(*spans.words, number)] if spans.words else []
+    return found or [Mark(end, end, number)]
 
 
 def _common_ends(left: list[str], right: list[str]) -> tuple[int, int]:
@@ -118,27 +169,45 @@ def common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
     return pairs[::-1]
 
 
-def _marked(text: str, words: list[tuple[int, int]], spaces: list[tuple[int, int]]) -> SafeString:
-    """Return `text` with these places marked: words, and white space."""
-    html, at = [], 0
-    for (start, end), is_space in sorted([(one, False) for one in words] + [(one, True) for one in spaces]):
-        html.append(make_visible(text[at:start]))
-        shown = make_visible(text[start:end])
-        if is_space:  # the stylesheet draws a sign where a line ends, and at a tab
-            shown = shown.replace("\n", '<span class="line-end"></span>\n')
-            shown = shown.replace("\t", '<span class="tab"></span>\t')
-        html.append(f'<mark class="space">{shown}</mark>' if is_space else f"<mark>{shown}</mark>")
-        at = end
-    html.append(make_visible(text[at:]))
+def _marked(text: str, marks: list[Mark]) -> SafeString:
+    """Return `text` with these places marked, and its blocks of code as code."""
+    html = []
+    waiting = deque(marks)
+    for start, end, is_code in _regions(text):
+        inside = []
+        while waiting and (waiting[0].start < end or end == len(text)):
+            mark = waiting.popleft()
+            inside.append(mark._replace(end=min(mark.end, end)))
+            if mark.end > end:
+                waiting.appendleft(mark._replace(start=end))
+                break
+        part = _mark_part(text, start, end, inside)
+        html.append(f'<span class="code">{part}</span>' if is_code else part)
     return mark_safe("".join(html))  # noqa: S308 - every piece went through make_visible()
 
 
-def _runs(indices: list[int]) -> list[tuple[int, int]]:
-    """Return the runs of numbers: [1, 2, 5] -> [(1, 2), (5, 5)]."""
-    runs: list[tuple[int, int]] = []
-    for index in indices:
-        if runs and runs[-1][1] == index - 1:
-            runs[-1] = (runs[-1][0], index)
-        else:
-            runs.append((index, index))
-    return runs
+def _regions(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Yield the parts of a text, and whether each is a block of code between fences."""
+    at = 0
+    for fenced in FENCED.finditer(text):
+        if at < fenced.start():
+            yield at, fenced.start(), False
+        yield *fenced.span(), True
+        at = fenced.end()
+    if at < len(text) or not text:
+        yield at, len(text), False
+
+
+def _mark_part(text: str, at: int, end: int, marks: list[Mark]) -> str:
+    html = []
+    for mark in marks:
+        html.append(make_visible(text[at : mark.start]))
+        shown = make_visible(text[mark.start : mark.end])
+        kind = ' class="gap"' if mark.start == mark.end else ' class="space"' if mark.is_space else ""
+        if mark.is_space:  # the stylesheet draws a sign where a line ends, and at a tab
+            shown = shown.replace("\n", '<span class="line-end"></span>\n')
+            shown = shown.replace("\t", '<span class="tab"></span>\t')
+        html.append(f'<mark{kind} data-at="{mark.number}">{shown}</mark>')
+        at = mark.end
+    html.append(make_visible(text[at:end]))
+    return "".join(html)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from annotate.judgments.scale import CHOICES, code_of
 from annotate.judgments.verdicts import CRITERION, DRAFT_KEYS, RATIONALE, REASON
@@ -22,6 +24,7 @@ from annotate.text.chat_display import Chat, show_chat, show_completion
 from annotate.text.chats import as_text
 from annotate.text.differences import WORD_LIMIT, are_similar, mark_differences
 
+LONG_BEGINNING = 1_000  # characters: what differs after them is mostly below what is in sight
 SHORT_METADATA = 200  # characters of a value that is shown unfolded
 
 
@@ -98,7 +101,21 @@ class Texts:
             return _("Both completions are the same.")
         if self.left.text.split() == self.right.text.split():
             return _("Only white space differs.")
-        return ""
+        return self._say_common_beginning()
+
+    def _say_common_beginning(self) -> str:
+        """Say how long both completions are the same, where the first difference is out of sight."""
+        left, right = (one.text[: rendering.DISPLAY_LIMIT] for one in (self.left, self.right))
+        if len(left) < LONG_BEGINNING or left[:LONG_BEGINNING] != right[:LONG_BEGINNING]:
+            return ""
+        pairs = zip(left, right, strict=False)
+        length = next(
+            (at for at, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right))
+        )
+        count = len(left[:length].split())
+        return ngettext(
+            "Both begin with the same %(count)s word.", "Both begin with the same %(count)s words.", count
+        ) % {"count": intcomma(count)}
 
     @cached_property
     def view(self) -> str:

@@ -269,6 +269,7 @@ class Desk {
     });
     clearRadios(form, () => this.drafts.keepEntered());
     form.addEventListener("click", (event) => this.#chooseView(event));
+    form.addEventListener("click", ({ target }) => target.closest?.("#next-difference") && screen.nextDifference());
     listenToKeys(screen, {
       criteria: () => screen.groups.next(),
       down: () => screen.scroll(1),

@@ -1,9 +1,9 @@
-import { byId } from "./dom.js";
+import { byId, isStacked } from "./dom.js";
 
 const PROMPT_SHARE = 32; // percent of the comparison's height, until another one is chosen
 
 // The prompt above the completions: it opens where the user spoke last, at a height that the annotator chose, and opens
-// wide on demand.
+// wide on demand. Until a height is chosen, it also takes the room that both completions leave.
 export class PromptBox {
   #form;
   #store;
@@ -19,7 +19,7 @@ export class PromptBox {
     form.addEventListener("keydown", (event) => event.target.id === "divider" && this.#move(event));
     // Neither bubbles.
     for (const name of ["scroll", "toggle"]) form.addEventListener(name, () => this.#look(), { capture: true, passive: true });
-    window.addEventListener("resize", () => this.#look());
+    window.addEventListener("resize", () => this.#setHeight(this.#store.get("whetstone:prompt")));
   }
 
   // Another comparison is on screen, or the same one in another view.
@@ -57,8 +57,20 @@ export class PromptBox {
   #setHeight(percent) {
     if (percent) this.#form.style.setProperty("--prompt-share", `${percent}%`);
     else this.#form.style.removeProperty("--prompt-share");
-    byId("divider")?.setAttribute("aria-valuenow", String(percent || PROMPT_SHARE));
+    const free = percent || isStacked() ? 0 : this.#findFree();
+    if (free) this.#form.style.setProperty("--prompt-share", `${free}%`);
+    byId("divider")?.setAttribute("aria-valuenow", String(percent || free || PROMPT_SHARE));
     this.#look();
+  }
+
+  // Return the share that a prompt has with the room that both completions leave; 0 if it needs none.
+  #findFree() {
+    const body = byId("prompt-body");
+    const lacking = body ? body.scrollHeight - body.clientHeight : 0;
+    if (lacking <= 0 || this.#isWhole) return 0;
+    const left = Math.min(...[...document.querySelectorAll(".panes .pane-body")].map(freeOf));
+    const section = body.parentElement.offsetHeight;
+    return left > 0 ? Math.floor((100 * (section + Math.min(lacking, left))) / byId("comparison").clientHeight) : 0;
   }
 
   #keepHeight(percent) {
@@ -85,4 +97,12 @@ export class PromptBox {
     event.preventDefault();
     this.#keepHeight(to);
   }
+}
+
+// Return how much of a pane is below what it holds.
+function freeOf(pane) {
+  const held = document.createRange();
+  held.selectNodeContents(pane);
+  const { bottom } = held.getBoundingClientRect();
+  return pane.getBoundingClientRect().bottom - bottom - parseFloat(getComputedStyle(pane).paddingBottom);
 }

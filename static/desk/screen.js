@@ -118,6 +118,10 @@ export class Screen {
     else this.#panes.scroll(screens * 0.6);
   }
 
+  nextDifference() {
+    this.#panes.nextDifference();
+  }
+
   // --- What is entered ---
 
   // Return what the form holds, with the verdict of this button.

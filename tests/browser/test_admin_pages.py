@@ -144,6 +144,15 @@ def test_guidelines_are_previewed_without_leaving_the_form(project, owner, open_
     assert project.guidelines == "Prefer the **vivid** one."
 
 
+def test_enter_in_a_field_of_the_settings_saves_them(project, owner, open_page):
+    page = open_page(owner, "/p/reviews/settings/")
+    page.get_by_label("Name").fill("Shorter reviews")
+    page.get_by_label("Name").press("Enter")
+    expect(page.get_by_text("Settings saved.")).to_be_visible()
+    project.refresh_from_db()
+    assert project.name == "Shorter reviews"
+
+
 def test_the_account_of_pairs_and_the_download_match_the_filters(busy, researcher, open_page):
     page = open_page(researcher, "/p/reviews/export/")
     account = page.locator("#account")
@@ -260,6 +269,17 @@ def test_on_a_phone_the_row_of_pages_shows_the_one_that_is_open(busy, owner, ope
     row = page.locator(".navigation")
     assert (row.get_attribute("data-more-left") is not None) == (name != "judge")
     assert (row.get_attribute("data-more-right") is not None) == (name in ("judge", "comparisons"))
+
+
+@pytest.mark.parametrize("width", [320, 390, 800])
+def test_a_long_name_of_a_project_takes_no_row_of_its_own(project, owner, open_page, width):
+    project.name = "Assistant for developers, students and everyone else who asks"
+    project.save()
+    page = open_page(owner, "/p/reviews/settings/", width=width)
+    name, menu = (page.locator(f".bar {part}").bounding_box() for part in (".bar-project", ".menu > summary"))
+    assert menu["y"] < name["y"] + name["height"]
+    assert name["x"] + name["width"] <= page.locator(".bar-end").bounding_box()["x"]
+    assert name["width"] > 60
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -97,6 +97,21 @@ def test_a_page_without_mathematics_loads_none(desk: Desk) -> None:
     )
 
 
+def test_a_wide_formula_scrolls_in_its_own_box_on_a_phone(
+    project: Any, open_desk: Callable[..., Desk]
+) -> None:
+    sum_of_many = " + ".join(rf"\frac{{x_{{{n}}}}}{{n - {n}}}" for n in range(12))
+    texts = (
+        f"$$\\int_0^\\infty \\left( {sum_of_many} \\right) dx$$",
+        rf"So \( \sqrt{{{sum_of_many}}} \) is the sum.",
+    )
+    compare(project, "Derive it.", *texts)
+    page = open_desk(width=390, height=844, has_touch=True, is_mobile=True).page
+    expect(page.locator("#comparison math")).to_have_count(2)
+    assert page.evaluate("visualViewport.width") == 390
+    assert page.evaluate("document.documentElement.scrollWidth <= visualViewport.width")
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 def test_wide_code_and_tables_scroll_in_their_own_box(
     written: None, open_desk: Callable[..., Desk], width: int

@@ -98,6 +98,90 @@ def test_differences_open_at_the_first_one(
     assert desk.page.evaluate("document.getElementById('pane-a').scrollTop") == 0
 
 
+WORDS = [f"word{number}" for number in range(4_000)]
+EDITED = [
+    *WORDS[:1_000],
+    *["more"] * 600,
+    *WORDS[1_000:2_500],
+    "other",
+    *WORDS[2_501:3_500],
+    "last",
+    *WORDS[3_501:],
+]
+
+
+def height_in_pane(desk: Desk, side: str, selector: str) -> float:
+    """Return how far below the top of a completion's pane something is."""
+    script = (
+        "([side, selector]) => { const pane = document.getElementById(`pane-${side}`);"
+        " return pane.querySelector(selector).getBoundingClientRect().top - pane.getBoundingClientRect().top }"
+    )
+    return float(desk.page.evaluate(script, [side, selector]))
+
+
+def test_each_difference_is_shown_at_one_height_in_both(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
+    desk = opened(open_desk)
+    desk.page.wait_for_load_state("networkidle")
+    desk.press("d")
+    expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
+    for number in (0, 1, 2, 0):  # after the last one, the first one again
+        here = f'mark[data-at="{number}"].here'
+        expect(desk.page.locator(f"#pane-a {here}")).to_have_count(1)
+        heights = [height_in_pane(desk, side, here) for side in "ab"]
+        assert heights[0] == pytest.approx(heights[1], abs=3)
+        assert 0 < heights[0] < 400
+        desk.press("e")
+
+
+def test_scrolling_together_keeps_the_same_difference_level(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
+    desk = opened(open_desk)
+    desk.page.wait_for_load_state("networkidle")
+    desk.press("d")
+    expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
+    desk.page.locator("#pane-a").hover()
+    mark = 'mark[data-at="1"]'
+    while abs(height_in_pane(desk, "a", mark) - 150) > 80:
+        desk.page.mouse.wheel(0, height_in_pane(desk, "a", mark) - 150)
+        desk.page.wait_for_timeout(50)
+    assert height_in_pane(desk, "b", mark) == pytest.approx(height_in_pane(desk, "a", mark), abs=40)
+
+
+def test_a_longer_completion_scrolls_on_past_the_shorter_one(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS[:400]), " ".join(WORDS))
+    desk = opened(open_desk)
+    script = "[...'ab'].map(side => document.getElementById(`pane-${side}`))"
+    longer, shorter = desk.page.evaluate(
+        f"{script}.sort((a, b) => b.scrollHeight - a.scrollHeight).map(pane => pane.id)"
+    )
+    desk.page.locator(f"#{shorter}").focus()
+    desk.page.locator(f"#{longer}").hover()
+    for _ in range(4):
+        desk.page.mouse.wheel(0, 500)
+        desk.page.wait_for_timeout(60)
+    desk.wait_for("pane => document.getElementById(pane).scrollTop >= 1900", longer)
+
+
+def test_on_a_phone_a_thumb_goes_from_difference_to_difference(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
+    page = opened(open_desk, **PHONE).page
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Differences").tap()
+    for number in (0, 1, 2):
+        page.get_by_role("button", name="Next difference").tap()
+        expect(page.locator(f'#pane-a mark[data-at="{number}"].here')).to_be_in_viewport()
+        expect(page.get_by_role("button", name="Next difference")).to_be_in_viewport(ratio=1)
+
+
 def test_on_a_phone_the_letter_of_a_long_text_stays_in_sight(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
@@ -227,7 +311,7 @@ def test_code_is_copied_as_it_is(compare: Callable[..., Comparison], open_desk: 
 def test_the_question_is_in_sight_and_all_of_it_at_a_key(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: str, content: Any
 ) -> None:
-    compare(content, "One", "Two")
+    compare(content, "One. " * 900, "Two. " * 900)
     desk = opened(open_desk, **WIDTHS[width])
     page, body = desk.page, desk.page.locator("#prompt-body")
     question, end = page.get_by_text("Summarise the minutes"), page.get_by_text("Item 36.")
@@ -247,6 +331,26 @@ def test_the_question_is_in_sight_and_all_of_it_at_a_key(
     desk.press("p")
     assert in_sight(question, body)
     expect(page.get_by_text("It is 3 degrees.")).to_be_hidden()
+
+
+def test_a_prompt_takes_the_room_that_completions_leave(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    paragraphs = "\n\n".join(f"Item {number}. The board spoke of the budget." for number in range(10))
+    for number, (first, second) in enumerate([("Yes", "No"), ("Yes. " * 2_000, "No")]):
+        compare(f"{number} {paragraphs}", first, second)
+    desk = opened(open_desk)
+    seen = {}
+    for _ in range(2):
+        page = desk.page
+        is_long = page.locator(".pane-body", has_text="Yes. Yes.").count() == 1
+        whole = page.evaluate(
+            "(({scrollHeight, clientHeight}) => scrollHeight <= clientHeight)(document.getElementById('prompt-body'))"
+        )
+        seen[is_long] = whole
+        assert page.evaluate("document.getElementById('prompt-body').clientHeight") > 150
+        desk.looked().judge("2")
+    assert seen == {False: True, True: False}
 
 
 def test_a_short_prompt_offers_no_more(make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
@@ -293,7 +397,7 @@ def test_the_prompts_height_is_dragged_and_remembered(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
     for number in range(3):
-        compare(f"{number} {LONG_TASK}", "One", "Two")
+        compare(f"{number} {LONG_TASK}", "One. " * 900, "Two. " * 900)
     desk = opened(open_desk)
     before = height_of(desk)
     handle = desk.page.locator("#divider")
@@ -316,7 +420,7 @@ def test_the_prompts_height_is_dragged_and_remembered(
 def test_the_prompts_height_is_set_by_keyboard(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
-    compare(LONG_TASK, "One", "Two")
+    compare(LONG_TASK, "One. " * 900, "Two. " * 900)
     desk = opened(open_desk)
     handle = desk.page.get_by_role("separator", name="Height of the prompt")
     handle.focus()

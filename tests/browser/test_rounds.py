@@ -184,6 +184,47 @@ def test_a_round_without_pairs_cannot_start_and_says_why(
     expect(start).to_have_count(1)
 
 
+def test_enter_in_a_field_of_a_round_does_nothing(
+    transactional_db: None,
+    project: Project,
+    owner: Any,
+    make_comparisons: Any,
+    open_page: Callable[..., Page],
+) -> None:
+    for comparison in make_comparisons(40):
+        comparison.prompt.held_out = comparison.pk % 4 == 0
+        comparison.prompt.save()
+    held_out = project.prompts.filter(held_out=True).count()
+    page = open_page(owner, "/p/reviews/rounds/")
+    expect(page.get_by_role("button", name="Hold out")).to_be_visible()
+    page.get_by_label("Gate comparisons").press("Enter")
+    page.wait_for_load_state("networkidle")
+    assert project.prompts.filter(held_out=True).count() == held_out
+    assert not project.rounds.exists()
+
+
+def test_a_round_starts_without_a_look_at_its_settings(
+    transactional_db: None,
+    project: Project,
+    owner: Any,
+    make_comparisons: Any,
+    open_page: Callable[..., Page],
+) -> None:
+    make_comparisons(1)
+    page = open_page(owner, "/p/reviews/rounds/")
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("button", name="Start the round")).to_be_in_viewport()
+    expect(page.get_by_label("Learning rate")).to_be_hidden()
+    page.locator("summary", has_text="Settings").click()
+    expect(page.get_by_label("Learning rate")).to_be_visible()
+    page.get_by_label("Learning rate").fill("-1")
+    page.locator("summary").get_by_text("Loss", exact=True).click()
+    page.get_by_label("Label smoothing").fill("7")
+    page.locator("form.start-round").first.evaluate("form => form.submit()")
+    for name in ("Learning rate", "Label smoothing"):
+        expect(page.get_by_label(name)).to_be_visible()
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 def test_the_pages_of_rounds_and_policies_are_accessible_and_fit(
     width: int, training_round: Round, owner: Any, open_page: Callable[..., Page]

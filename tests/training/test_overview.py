@@ -110,6 +110,7 @@ def test_imported_prompts_lead_to_a_policy_that_writes(project, owner, client_fo
     upload = project.imports.create(created_by=owner, state="done", format="jsonl", size=1, counts=made)
     page = client_for(owner).get(f"{URL}import/{upload.pk}/").content.decode()
     assert ("Let the policy write for the prompts" in page) == is_offered
+    assert ('<a class="button primary" href="/p/reviews/rounds/#write">' in page) == is_offered
 
 
 @pytest.mark.parametrize(("closed", "said"), [("archived", "opened again"), ("no_model", "has no model")])

@@ -36,8 +36,8 @@ from training.views.beginnings import Like
 from training.views.fields import option_field, processes_field
 
 HARDWARE = _("Length, memory and hardware")
-# Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
-# comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
+# Group -> options of config.json. The first group, without a title, comes before the others, which are folded. What is
+# not listed comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
 GROUPS: dict[str | Promise, tuple[str, ...]] = {
     "": ("epochs", "learning_rate", "beta", "batch_size", "kl_budget"),
     _("Loss"): (
@@ -104,7 +104,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "displacement_bound",
     ),
 }
-# Of a round that only writes: the first three are in sight.
+# Of a round that only writes.
 WRITING = (
     *("sampling.max_new_tokens", "sampling.temperature", "sampling.top_p"),
     *("sampling.top_k", "sampling.min_p", "sampling.repetition_penalty", "sampling.max_tokens"),
@@ -205,6 +205,8 @@ class RoundForm(forms.Form):
         defaults = _like(like) if like else _defaults(project)
         self.recommended = _recommended(project)
         advice = dict(dotted(self.recommended.settings)) if self.recommended else {}
+        self.is_recommended = bool(advice)
+        self.begins_otherwise = ignores_project or bool(like)
         for name, (label, help_text) in COUNT_FIELDS.items():
             self.fields[name] = forms.IntegerField(
                 label=label,
@@ -216,6 +218,7 @@ class RoundForm(forms.Form):
         for name in chain.from_iterable(GROUPS.values()):
             field = self.fields[name] = _option(name, defaults)
             if name in advice and advice[name] != field.initial:
+                self.is_recommended = False
                 field.help_text = _with_advice(field.help_text, advice[name])
         self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
         self.pair_fields = PairFields().fields
@@ -225,7 +228,20 @@ class RoundForm(forms.Form):
         self.fields |= choosing.choosing_fields(defaults)
 
     def in_sight(self) -> list[BoundField]:
-        return [self[name] for name in (*GROUPS[""], *COUNTS)]
+        return [self[name] for name in COUNTS]
+
+    def usual(self) -> list[BoundField]:
+        """Return the settings that are shown first where all of them are unfolded."""
+        return [self[name] for name in GROUPS[""]]
+
+    def in_words(self) -> str:
+        """Return the usual settings in a line: Epochs 4 · Learning rate 0.001."""
+        return " · ".join(f"{self[name].label} {setting(self[name].value())}" for name in GROUPS[""])
+
+    @property
+    def is_unfolded(self) -> bool:
+        """Return whether the settings begin with others than the project's, or one of them has an error."""
+        return self.begins_otherwise or any(name not in COUNTS for name in self.errors)
 
     def folded(self) -> Iterator[tuple[str | Promise, list[BoundField], bool]]:
         """Yield the other groups: title, fields, and whether one of them has an error."""
@@ -304,11 +320,11 @@ class WriteForm(forms.Form):
         self.fields |= choosing.choosing_fields(defaults)
 
     def in_sight(self) -> list[BoundField]:
-        return [self[name] for name in ("count", *WRITING[:3])]
+        return [self["count"]]
 
     def folded(self) -> tuple[list[BoundField], bool]:
         """Return the fields that are folded away, and whether one of them has an error."""
-        bound = [self[name] for name in (*choosing.NAMES, *WRITING[3:])]
+        bound = [self[name] for name in (*WRITING, *choosing.NAMES)]
         return bound, any(field.errors for field in bound)
 
     def clean(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The dataset card: the figures of the project, and a header that the hub reads."""
 
+import json
 import re
 
 import pytest
@@ -27,7 +28,7 @@ def test_the_card_says_how_the_data_came_to_be(project, owner, three, plain, res
         "test": "data/test.parquet",
     }
     for says in (
-        "1 preference pairs from 2 judgments of 2 annotators",
+        "1 preference pair from 2 judgments of 2 annotators",
         "| Verdicts: tie | 1 |",
         "> # Prefer the true one",
         "preferred in 50.0 % (9.5 to 90.5 %, 2 counted) of the votes",
@@ -39,7 +40,20 @@ def test_the_card_says_how_the_data_came_to_be(project, owner, three, plain, res
         assert says in text
     assert not any(person.username in text for person in three)
     alone = client_for(researcher).get("/p/reviews/export/card/")
-    assert "1 preference pairs from 2 judgments" in alone.content.decode()
+    assert "1 preference pair from 2 judgments" in alone.content.decode()
+
+
+def test_the_card_names_no_setting_that_nobody_chose(plain, researcher, client_for):
+    text = client_for(researcher).get("/p/reviews/export/card/").content.decode()
+    settings = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert "filters" not in settings
+
+
+def test_the_card_says_which_verdicts_make_no_pair(project, owner, plain, select):
+    digest = take_snapshot(project, owner).digest
+    sentence = "Those on gold comparisons make no pair"
+    assert sentence in members(select(format="datasets"))["README.md"].decode()
+    assert sentence not in members(select(format="datasets", snapshot=digest))["README.md"].decode()
 
 
 def test_the_hash_of_a_frozen_export_is_its_snapshots(project, owner, plain, select):

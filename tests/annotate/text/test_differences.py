@@ -29,13 +29,45 @@ def test_the_common_subsequence_is_common_and_longest(left: list[str], right: li
 LINE_END = '<span class="line-end"></span>\n'
 
 
+def mark(left: str, right: str) -> tuple[str, str]:
+    """Return both texts with their differences marked, but without the numbers of these."""
+    one, other = (re.sub(r' data-at="\d+"', "", html) for html in mark_differences(left, right).html)
+    return one, other
+
+
+def numbers(html: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r'data-at="(\d+)"', html)))
+
+
 def test_differing_words_and_spaces_are_marked() -> None:
-    assert mark_differences("the cat  sat down", "the dog sat\ndown").html == (
-        'the <mark>cat</mark>  sat<mark class="space"> </mark>down',
+    assert mark("the cat sat  down", "the dog sat\ndown") == (
+        'the <mark>cat</mark> sat<mark class="space">  </mark>down',
         f'the <mark>dog</mark> sat<mark class="space">{LINE_END}</mark>down',
     )
-    assert mark_differences(" a", "\na").html[1] == f'<mark class="space">{LINE_END}</mark>a'
-    assert mark_differences("a\n", "a").html == (f'a<mark class="space">{LINE_END}</mark>', "a")
+    assert mark(" a", "\na")[1] == f'<mark class="space">{LINE_END}</mark>a'
+
+
+GAP = '<mark class="gap"></mark>'
+
+
+def test_where_one_text_holds_more_the_other_has_a_gap() -> None:
+    assert mark("go home", "go straight home") == (f"go {GAP}home", "go <mark>straight</mark> home")
+    assert mark("a\n", "a") == (f'a<mark class="space">{LINE_END}</mark>', f"a{GAP}")
+    assert mark("", "a") == (GAP, "<mark>a</mark>")
+
+
+def test_blocks_of_code_are_told_from_prose() -> None:
+    assert mark("See:\n```python\nx = 1\n```\nDone.", "See:\n```python\nx = 2\n```\nDone.")[0] == (
+        'See:\n<span class="code">```python\nx = <mark>1</mark>\n```</span>\nDone.'
+    )
+    assert mark("```\nx", "```\ny")[1] == '<span class="code">```\n<mark>y</mark></span>'
+
+
+def test_a_difference_across_the_edge_of_code_is_marked() -> None:
+    left, _right = mark_differences("a\n```\nb\n```", "a").html
+    assert re.sub("<[^>]+>", "", left) == "a\n```\nb\n```"
+    assert numbers(left) == ["0"]
+    assert left.count("<mark") == 2
 
 
 @pytest.mark.parametrize(
@@ -49,22 +81,31 @@ def test_differing_words_and_spaces_are_marked() -> None:
     ],
 )
 def test_no_letter_is_divided_by_a_mark(left: str, right: str, marked: str) -> None:
-    assert mark_differences(left, right).html[0] == marked
+    assert mark(left, right)[0] == marked
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
-    assert mark_differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
+    assert mark("静かな映画", "静かな音楽")[0] == "静かな<mark>映画</mark>"
 
 
-plain_text = st.text(st.sampled_from("ab <&é映画,.\n\t\u202e"), max_size=60)
+plain_text = st.lists(st.sampled_from(["```\n", *"ab <&é映画,.\n\t\u202e"]), max_size=60).map("".join)
 
 
 @given(plain_text, plain_text)
 def test_differences_keep_every_character(left: str, right: str) -> None:
     for text, html in zip((left, right), mark_differences(left, right).html, strict=True):
-        assert re.sub('</?mark( class="space")?>|<span class="(line-end|tab)"></span>', "", html) == (
-            hidden_characters.make_visible(text)
-        )
+        expected = hidden_characters.make_visible(text)
+        assert without_tags(html) == without_tags(expected)
+
+
+def without_tags(html: str) -> str:
+    return re.sub("<[^>]*>", "", html)
+
+
+@given(plain_text, plain_text)
+def test_both_texts_number_their_differences_alike(left: str, right: str) -> None:
+    found = [numbers(html) for html in mark_differences(left, right).html]
+    assert found[0] == found[1] == [str(number) for number in range(len(found[0]))]
 
 
 @pytest.mark.parametrize("word", ["one ", "語"])
@@ -78,12 +119,12 @@ def test_words_beyond_the_limit_are_unmarked_and_counted_out(word: str) -> None:
 def test_a_difference_far_into_two_texts_is_marked() -> None:
     same = "one two " * WORD_LIMIT
     found = mark_differences(same[:40_000] + "red " + same[:8_000], same[:40_000] + "blue " + same[:8_000])
-    assert [html.count("<mark>") for html in found.html] == [1, 1]
-    assert "<mark>blue</mark>" in found.html[1]
+    assert [html.count("<mark") for html in found.html] == [1, 1]
+    assert '<mark data-at="0">blue</mark>' in found.html[1]
     assert found.stopped == (False, False)
 
 
 def test_a_tab_is_told_from_spaces() -> None:
-    spaces, tab = mark_differences("if:\n    go", "if:\n\tgo").html
+    spaces, tab = mark("if:\n    go", "if:\n\tgo")
     assert tab == f'if:<mark class="space">{LINE_END}<span class="tab"></span>\t</mark>go'
     assert spaces == f'if:<mark class="space">{LINE_END}    </mark>go'

@@ -51,7 +51,7 @@ KNOWN = {
     "s",
     "a",
 } | {*("span", "table", "thead", "tbody", "tr", "th", "td")}
-HARMLESS = {"href", "title", "class", "rel", "target", "start", "dir", "tabindex"}
+HARMLESS = {"data-at", "href", "title", "class", "rel", "target", "start", "dir", "tabindex"}
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -84,6 +84,7 @@ def assert_harmless(html: str) -> None:
         assert tag in KNOWN
         assert tag != "div" or attributes == {"class": "code-block"}
         assert set(attributes) <= HARMLESS
+        assert str(attributes.get("data-at", 0)).isdecimal()
         href = attributes.get("href")
         assert href is None or href.startswith(("http://", "https://", "mailto:"))
 

@@ -109,6 +109,8 @@ def test_what_is_not_a_host_is_refused(project: Project, owner: Any, client_for:
         answer = client.post("/p/reviews/settings/", given | lists | objects | {"image_hosts": hosts})
         project.refresh_from_db()
         assert answer.status_code in (status, 422 if status == 200 else status)
+        folded = answer.content.decode().partition("What is shown")[0].rpartition("<details")[2]
+        assert status == 302 or " open>" in folded  # an error is in sight
         assert project.image_hosts == ([] if status == 200 else ["ok.example", "maps.example:8443"])
     project.image_hosts = []
 

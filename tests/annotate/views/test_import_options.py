@@ -48,6 +48,23 @@ def test_messages_apart_from_their_trees_get_advice(upload):
     assert not page.context["form"]["column_prompt"].value()
 
 
+@pytest.mark.parametrize(
+    ("content", "is_open"),
+    [
+        (b"question,team\r\nWhy?,a\r\n", False),
+        (b"question;first;second;rater\r\nWhy?;because;so;kim\r\n", True),
+    ],
+)
+def test_rare_columns_are_folded_until_one_is_mapped(upload, content, is_open):
+    page, made = upload(content, "rows.csv")
+    assert made.state == Import.State.MAPPING
+    form = page.context["form"]
+    usual, further = (field.name for field in form.usual_columns), (f.name for f in form.further_columns)
+    assert sorted([*usual, *further]) == sorted(name for name in form.fields if name.startswith("column_"))
+    html = " ".join(page.content.decode().split())
+    assert ('<details class="advanced" open> <summary> Further columns' in html) == is_open
+
+
 def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, check):
     content = b"question;first;second;said\r\nWhy?;because;so;0\r\n"
     page, made = upload(content, "rows.csv")

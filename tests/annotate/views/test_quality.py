@@ -48,6 +48,17 @@ def test_figures_of_a_small_project(project, owner, teammate, make_comparisons):
     assert (met, round(kappa, 6)) == (3, -0.2)
 
 
+def test_each_share_has_its_interval(project, owner, teammate, make_comparisons, client_for):
+    made = make_comparisons(3, needed=2)
+    for person in (owner, teammate):
+        judge_all(project, person, {one.pk: "first" for one in made})
+    found = assess(project)
+    page = " ".join(client_for(owner).get(URL).content.decode().split())
+    for share in (found.pairwise, found.left):
+        low, high = (f"{100 * end:.0f}" for end in share.interval)
+        assert f"{percent(share.value)} <small>{low} – {high} %</small>" in page
+
+
 def figures(**known):
     return AnnotatorFigures(1, **known)
 

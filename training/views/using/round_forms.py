@@ -24,6 +24,7 @@ class WritingForm(WriteForm):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(project, *args, **kwargs)
+        self.project = project
         self.fields["policy"] = _choice(project, _("Written by"), _("The current policy"), "")
         self.fields["against"] = _choice(
             project,
@@ -35,7 +36,9 @@ class WritingForm(WriteForm):
         self.fields["against"].initial = self.like.against if self.like else None
 
     def in_sight(self) -> list[BoundField]:
-        return [*super().in_sight(), self["policy"], self["against"]]
+        """Ask for policies only where there is a choice."""
+        has_choice = writers(self.project).count() > 1
+        return [*super().in_sight(), *([self["policy"], self["against"]] if has_choice else [])]
 
     def writers(self) -> dict[str, Policy | None]:
         """Return the policies of a valid form as `state_machine.write` takes them."""
@@ -87,8 +90,8 @@ class TrainingForm(RoundForm):
         reference = cast(forms.ChoiceField, self.fields["reference"])
         reference.choices = [*cast(list[tuple[str, str]], reference.choices), *adapters]
 
-    def in_sight(self) -> list[BoundField]:
-        return [*super().in_sight(), self[self.START], self[self.GATE]]
+    def usual(self) -> list[BoundField]:
+        return [*super().usual(), self[self.START], self[self.GATE]]
 
     def clean(self) -> dict[str, Any]:
         named = self._take_policies()
