@@ -18,7 +18,17 @@ from typing import Any, NoReturn
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+from botocore.parsers import ResponseParserError
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
 
@@ -155,7 +165,38 @@ def told(name: str) -> Iterator[None]:
         if code in ("404", "NoSuchKey"):
             raise FileNotFoundError(errno.ENOENT, "the storage has no such file", name) from error
         logger.warning("The storage refused %s: %s", name, error)
-        raise OSError(errno.EIO, f"the storage refused it ({code})", name) from error
-    except (BotoCoreError, Boto3Error) as error:
-        logger.warning("The storage could not be reached for %s: %s", name, error)
-        raise OSError(errno.EIO, "the storage cannot be reached", name) from error
+        raise OSError(errno.EIO, f"the storage refused it ({code}{_advice(code)})", name) from error
+    except (BotoCoreError, Boto3Error, *_NOT_UNDERSTOOD) as error:
+        logger.warning("The storage failed for %s: %s: %s", name, type(error).__name__, error)
+        raise OSError(errno.EIO, _explain(error), name) from error
+
+
+# What boto raises where an answer is not one of a bucket's, such as a page of a proxy, or redirects in a circle.
+_NOT_UNDERSTOOD = (KeyError, RecursionError, ResponseParserError)
+_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (_NOT_UNDERSTOOD, "the answer is not one of a storage; check its address"),
+    (FlexibleChecksumError, "what the storage sent is not what was put there"),
+    ((IncompleteReadError, ResponseStreamingError), "the storage sent fewer bytes than it has"),
+    (
+        (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError),
+        "there are no credentials for the storage",
+    ),
+)
+# An answer to HEAD has a status alone.
+_CREDENTIALS = frozenset(
+    {"400", "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
+    | {"SignatureDoesNotMatch", "TokenRefreshRequired"}
+)
+_FULL = frozenset({"507", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"})
+
+
+def _explain(error: Exception) -> str:
+    """Return why boto failed, where no answer says it."""
+    return next((why for kind, why in _REASONS if isinstance(error, kind)), "the storage cannot be reached")
+
+
+def _advice(code: str) -> str:
+    """Return what is to be looked at where the storage refuses with this code."""
+    if code in _FULL:
+        return "; it is full"
+    return "; look at its credentials" if code in _CREDENTIALS else ""

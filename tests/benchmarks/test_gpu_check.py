@@ -1,6 +1,11 @@
 """The targets of `make gpu-check` are read from what its parts found."""
 
-from benchmarks.gpu_check import targets
+import os
+import subprocess
+from pathlib import Path
+
+from benchmarks.gpu_check import ROOT, targets
+from benchmarks.gpu_parts.exactness import pytest_command
 
 
 def test_targets_say_what_was_found_and_whether_it_suffices() -> None:
@@ -15,3 +20,13 @@ def test_targets_say_what_was_found_and_whether_it_suffices() -> None:
     assert found["utilization"] == {"target": 0.45, "found": [0.5, 0.41], "reached": False}
     assert found["times generate"] == {"target": 5.0, "found": [9.0], "reached": True}
     assert targets({}) == {}
+
+
+def test_the_engines_tests_are_found_without_django(tmp_path: Path) -> None:
+    """A machine with a GPU need not have it. A module in its place refuses to be imported."""
+    (tmp_path / "django.py").write_text("raise ModuleNotFoundError('No module named django')\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [*pytest_command("test_cuda", "test_cli"), "--collect-only"]
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "test_cuda.py" in ended.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 from training.engine import errors, rundir
 from training.engine.config import explain
 from training.engine.machine.devices import find_devices
+from training.engine.machine.parent import end_with_input
 from training.engine.rundir import RunDirectory
 
 INTERRUPTED = 130  # as a shell names what SIGINT ended
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars would fill the log of a round
     chosen = _parser().parse_args(arguments)
+    if chosen.end_with_input:
+        end_with_input()
     try:
         chosen.command(chosen)
     except errors.EngineError as error:
@@ -131,6 +134,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Direct Preference Optimization from a run directory, without the web application.",
         epilog=_layout() + "\n\n" + _codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--end-with-input",
+        action="store_true",
+        help="end once the standard input ends, as a pipe does with the process that writes into it",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
     for name, text, command in (

@@ -20,7 +20,7 @@ from training.engine.optimize.checkpoints import Position
 from training.engine.optimize.distributed import Processes
 from training.engine.optimize.health import diagnose, explain_beginning
 from training.engine.optimize.interrupts import Interrupts
-from training.engine.optimize.journal import Journal, Recorder
+from training.engine.optimize.journal import Journal, Pace, Recorder
 from training.engine.optimize.memory import peak_of
 from training.engine.optimize.mismatching import reference_point
 from training.engine.optimize.reference import shared_logps
@@ -71,7 +71,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
     ) as recorder:
         interrupts.on_stop(lambda: recorder.save(state))
         with journal.timed("training"):
-            began = time.monotonic()
+            pace = Pace(task, state.step)
             evaluate_if_due(task, state, recorder, interrupts)  # a stop may have come before it
             while not is_over(task, state):
                 started = time.perf_counter()
@@ -85,9 +85,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
                 if state.step % config.checkpoint_steps == 0 and state.step < task.total_steps:
                     with interrupts.held():
                         recorder.save(state)
-                pace = (time.monotonic() - began) / (state.step - position.step)  # seconds a step
-                left = task.total_steps - state.step
-                journal.report("training", state.step, task.total_steps, pace * left)
+                journal.report("training", state.step, task.total_steps, pace.seconds_left(state.step - 1))
         recorder.sync()
         check_moved(state)
         keep_best(task, state, journal)

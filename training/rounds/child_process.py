@@ -80,17 +80,17 @@ def start_child(
     """Start `python -m training.engine VERB` over a run directory. `where` are Popen's arguments for its output.
 
     Several `processes` are started by torchrun, one for each GPU. The child leads a session of its own, so that a
-    Ctrl-C reaches the worker alone, which then ends the child.
+    Ctrl-C reaches the worker alone, which then ends the child. Its input is a pipe, which ends with this process even
+    when that is killed. The child then ends by itself.
     """
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     several = torchrun if processes > 1 else []
-    child = [*several, "training.engine", verb, str(folder), *arguments]
-    return _start(*child, stdin=subprocess.DEVNULL, **where)
+    return _start(*several, "training.engine", "--end-with-input", verb, str(folder), *arguments, **where)
 
 
 def start_talking_child(verb: str, *arguments: str, **where: Any) -> subprocess.Popen[bytes]:
     """Start a verb that reads its standard input, which ends when this process does."""
-    return _start("training.engine", verb, *arguments, stdin=subprocess.PIPE, **where)
+    return _start("training.engine", verb, *arguments, **where)
 
 
 def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
@@ -98,6 +98,7 @@ def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", *arguments],
         cwd=site.BASE_DIR,
         env=child_environment(),
+        stdin=subprocess.PIPE,
         start_new_session=True,
         **where,
     )
@@ -127,6 +128,9 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
     for process in started:
         with suppress(psutil.Error):
             process.kill()
+    if child.stdin:
+        with suppress(OSError):  # of what it was told last, and will never hear
+            child.stdin.close()
 
 
 def _descendants(child: subprocess.Popen[bytes]) -> list[psutil.Process]:

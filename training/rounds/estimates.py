@@ -39,6 +39,7 @@ from training.rounds.starts import (
     usual_start,
 )
 from training.storage.hiding import hide_folders, tell_reason
+from training.storage.objects import StorageFaultError
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def answer(estimate: DryRun) -> None:
             files = RunDirectory(Path(folder) / "run")
             shares = _write_files(estimate, files)
             result = _run_plan(estimate, files)
-    except (EngineError, RoundError, RuntimeError, OSError) as error:
+    except (EngineError, RoundError, StorageFaultError, RuntimeError, OSError) as error:
         _fail(estimate, str(error))
     except Exception as error:
         logger.exception("%s failed in the worker.", estimate)

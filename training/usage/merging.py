@@ -33,6 +33,7 @@ from training.rounds.phases.following import read_progress
 from training.rounds.plan import Plan
 from training.rounds.starts import check_policy, on_this_machine
 from training.storage.hiding import tell_reason
+from training.storage.objects import StorageFaultError
 from training.usage import model_card
 from training.usage.places import file_stem, require_adapter
 
@@ -139,6 +140,8 @@ def run(merge_id: str, worker: str) -> None:
     except RefusalError as refused:
         reason = tell_reason(logger, f"Merge {merge.pk}", str(refused), merge.policy.base_model)
         merge.end(State.FAILED, error=reason)
+    except StorageFaultError as error:
+        merge.end(State.FAILED, error=str(error))
     except Exception as error:
         logger.exception("Merge %s failed", merge.pk)
         merge.end(State.FAILED, error=explain_failure(error))

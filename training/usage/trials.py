@@ -32,6 +32,7 @@ from training.rounds import workers
 from training.rounds.plan import Plan
 from training.rounds.starts import check_writer, is_endpoint, on_this_machine
 from training.storage.hiding import tell_reason
+from training.storage.objects import StorageFaultError
 from training.usage.warm_engine import EngineRefusalError, Tell, UnwantedError, engine
 
 logger = logging.getLogger(__name__)
@@ -169,6 +170,8 @@ def _write(one: Answer) -> None:
         _fail(one, _explain(one, refused), text="", words_at=None)
     except RefusalError as refused:
         _fail(one, _explain(one, refused))
+    except StorageFaultError as error:
+        _fail(one, str(error))
     except Exception as error:  # of the storage too, which may still take a sentence
         logger.exception("Answer %s failed", one.pk)
         _fail(one, explain_failure(error))

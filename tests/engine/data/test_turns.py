@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.templates import CASES, outcome
 from tests.engine.chat_templates import ASKED, TEMPLATES, completion, encode, make_encoder, refusal, written
+from training.engine.errors import ConfigError
 from training.engine.records import TrainingCompletion
 
 CALL = {"function": {"name": "price_of", "arguments": {"thing": "a film", "times": 2}}}
@@ -199,6 +200,14 @@ def test_chats_are_sanitized_as_the_library_does_it() -> None:
             chat, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
         )
         assert list(using.prompt_ids(chat)) == theirs
+
+
+def test_a_library_that_cannot_mark_texts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers 5.17 is one."""
+    monkeypatch.delattr("transformers.utils.chat_template_utils.encode_marked_chat")
+    with pytest.raises(ConfigError, match=r"^control_tokens_in_text is unset, and texts hold control tokens"):
+        make_encoder("chatml").prompt_ids(FORGED)
+    assert make_encoder("chatml").prompt_ids("hi")
 
 
 def test_a_text_with_the_characters_that_mark_is_refused() -> None:

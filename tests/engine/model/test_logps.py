@@ -37,6 +37,7 @@ ARCHITECTURES = {
         query_pre_attn_scalar=16,
         final_logit_softcapping=2.0,
         attn_logit_softcapping=4.0,
+        attn_implementation="eager",  # as `load_base` has it
     ),
     "gemma3": transformers.Gemma3TextConfig(
         **_COMMON, head_dim=16, sliding_window=5, query_pre_attn_scalar=16

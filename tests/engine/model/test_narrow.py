@@ -93,7 +93,8 @@ def test_only_large_matrices_stay_in_half_precision(dtype: torch.dtype, shard: s
 def test_no_widened_copy_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
     model = load_base(save(tmp_path, tiny_llama(), torch.bfloat16)).model
     x = torch.randn(5, 48, requires_grad=True)
-    (kept,) = model.model.layers[0].mlp.down_proj(x).grad_fn.saved_tensors
+    y = model.model.layers[0].mlp.down_proj(x)
+    (kept,) = y.grad_fn.saved_tensors  # of a product that is alive
     assert kept.dtype == torch.bfloat16
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -26,6 +27,7 @@ from training.engine.adapters.loading import (
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError
 from training.engine.model.base import load_base
+from training.engine.model.forwards import AttentionChoice
 from training.engine.score import make_scorer, score_pairs
 
 TEXT = SHAPE | {"head_dim": 8, "pad_token_id": 1}
@@ -205,3 +207,17 @@ def test_encoder_decoder_models_are_refused(tmp_path: Path) -> None:
     save_model(tmp_path, config, transformers.AutoModelForSeq2SeqLM)
     with pytest.raises(ModelError, match="encode one text and write another"):
         load_base(settings(tmp_path))
+
+
+def test_attention_of_a_part_is_named_as_every_version_takes_it() -> None:
+    """Transformers 5.17 takes a dictionary for the whole model alone."""
+    config = transformers.LlavaConfig(attn_implementation="sdpa")
+    parts = AttentionChoice(SimpleNamespace(config=config)).own
+    assert parts == {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
+
+
+def test_capped_scores_are_computed_by_the_models_own_attention(tmp_path: Path) -> None:
+    """PyTorch's attention has no cap, and transformers 5.17 uses it all the same."""
+    capped = transformers.Gemma2Config(**TEXT, attn_logit_softcapping=4.0)
+    model = load_base(TrainConfig.from_dict({"base_model": str(save_model(tmp_path, capped))})).model
+    assert model.config._attn_implementation == "eager"

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from tests.engine.conftest import pair_lines
 from training.engine.data.packing import PairRow
+from training.engine.errors import MemoryShortError
 from training.engine.model.logps import Scorer
 from training.engine.rundir import write_jsonl
 from training.engine.train import train
@@ -43,7 +44,10 @@ def test_memory_too_short_for_one_pair_is_told(make_run, monkeypatch: pytest.Mon
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("training.engine.train.backward", short_of_memory)
-    with pytest.raises(torch.OutOfMemoryError):
+    sentence = (
+        r"^Out of memory: not even the longest pair, of \d+ tokens, fits beside the model; lower max_length,"
+    )
+    with pytest.raises(MemoryShortError, match=sentence):
         train(make_run())
 
 

@@ -1,5 +1,6 @@
 """A web server that shares nothing with the worker but the database and the storage."""
 
+import copy
 import io
 import json
 import shutil
@@ -24,10 +25,11 @@ from training.models import Round, StoredFile
 from training.provenance.archive_reader import ArchiveReader
 from training.provenance.archiving import write_archive
 from training.provenance.restoring import restore
-from training.rounds import deciding
+from training.rounds import deciding, estimates
 from training.rounds.plan import Plan
 from training.rounds.starts import check_policy, on_this_machine
 from training.storage import folders, objects
+from training.usage import merging, trials
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
@@ -108,6 +110,29 @@ def test_the_next_round_starts_from_the_stored_adapter(
     assert (start / "adapter_model.safetensors").read_text() == "weights"
     default_storage.delete(StoredFile.objects.get(path=WEIGHTS).key)
     assert on_this_machine(plan.config).start_adapter == str(start)  # kept here, under its hash
+
+
+def test_what_the_storage_lacks_is_named_to_who_waits(
+    in_folder: Round, owner: Any, tiny: dict[str, Any], on_machine: Any
+) -> None:
+    policy = in_folder.result_policy
+    assert policy is not None
+    default_storage.delete(StoredFile.objects.get(path=WEIGHTS).key)
+    merge = merging.request(policy, owner)
+    trial = trials.request(in_folder.project, owner, "Why?", [policy], {"max_new_tokens": 2})
+    deciding.promote(in_folder, owner)
+    project = Project.objects.get(pk=in_folder.project_id)
+    estimate = estimates.ask_round(project, owner, copy.deepcopy(tiny), begin=policy)
+    on_machine("third")
+    merging.run(str(merge.pk), "worker")
+    trials.answer(str(trial.pk), "worker")
+    claimed = estimates.claim(estimate.pk, "worker")
+    assert claimed is not None
+    estimates.answer(claimed)
+    for row in (merge, estimate):
+        row.refresh_from_db()
+    for told in (merge.error, trial.answers.get().error, estimate.reason):
+        assert told.startswith(f"The file runs/reviews-1/{WEIGHTS} is missing in the storage")
 
 
 def test_what_is_forgotten_leaves_the_storage_too(

@@ -98,8 +98,10 @@ def recompute_activations(base: Any) -> None:
 
     Raises ConfigError if the architecture cannot.
     """
+    # Older versions of transformers, such as 5.17, know it by the second name alone.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
     try:
-        base.activation_checkpointing_enable()
+        enable()
     except ValueError as error:
         raise ConfigError("gradient_checkpointing", str(error), separator=": ") from None
     for layer in base.modules():

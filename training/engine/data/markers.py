@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import transformers
 from transformers.utils import chat_template_utils
 
-from training.engine.errors import DataError
+from training.engine.errors import ConfigError, DataError
 
 # The library's own marks, which its encode_marked_chat understands.
 _START, _END = "\U000f0000", "\U000f0001"
@@ -78,7 +79,20 @@ class Markers:
             return value
         if _START in value or _END in value:
             raise ChatRefusedError("A text holds U+F0000 or U+F0001, which mark control tokens here.")
-        return chat_template_utils.mark_control_tokens(value, pattern) if pattern.search(value) else value
+        if not pattern.search(value):
+            return value
+        _check_library()
+        return chat_template_utils.mark_control_tokens(value, pattern)
+
+
+def _check_library() -> None:
+    """Refuse a version of transformers that makes control tokens of what is marked as plain text."""
+    if not hasattr(chat_template_utils, "encode_marked_chat"):
+        raise ConfigError(
+            "control_tokens_in_text",
+            f"is unset, and texts hold control tokens: transformers {transformers.__version__} cannot encode them as "
+            "plain text; install 5.23, or set it.",
+        )
 
 
 def _pattern(names: set[str]) -> re.Pattern[str]:

@@ -149,7 +149,8 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     try:
         model_config = files.read_config()
         # Both are set on what is inside it too. A config.json may name a kernel of the hub, which is code.
-        model_config._attn_implementation = model_config._experts_implementation = None
+        model_config._attn_implementation = _only_attention(model_config)
+        model_config._experts_implementation = None
         dtype = choose_dtype(config, device, model_config.get_text_config().hidden_size)
         tokenizer = files.read_tokenizer()
         keep = placed and not merging
@@ -184,6 +185,15 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         eos_ids=_eos_ids(tokenizer, model),
         max_positions=places if places > 0 else 1 << 20,
     )
+
+
+def _only_attention(config: Any) -> str | None:
+    """Return the attention that computes this model as it is defined, or None where the library chooses well.
+
+    Some versions of transformers, such as 5.17, leave the cap of Gemma 2’s scores out where PyTorch computes them.
+    """
+    has_cap = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return "eager" if has_cap else None
 
 
 def _further_layer(unexpected: Collection[str], model: Any) -> str:

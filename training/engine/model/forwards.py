@@ -34,12 +34,15 @@ class AttentionChoice:
 
 
 def _implementations(config: Any) -> dict[str, Any]:
-    """Return the implementations of a model and its parts, as transformers takes them."""
+    """Return the implementations of a model and its parts, as transformers takes them.
+
+    A part without parts of its own has a name alone: some versions take no other for it.
+    """
     found = {"": config._attn_implementation}
     for name in config.sub_configs:
         part = getattr(config, name)
         if part is not None and part._attn_implementation is not None:
-            found[name] = _implementations(part)
+            found[name] = _implementations(part) if part.sub_configs else part._attn_implementation
     return found
 
 

@@ -6,10 +6,14 @@ from typing import TypeVar
 
 import torch
 
-from training.engine.errors import memory_short
+from training.engine.errors import MemoryShortError, memory_short
 from training.engine.model.logps import Scorer
 
 T = TypeVar("T")
+_TOO_LONG = (
+    "Out of memory: not even the longest pair, of {:,} tokens, fits beside the model; lower max_length, or set"
+    " gradient_checkpointing, and start again."
+)
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,10 @@ class RowBudget:
             try:
                 return compute()
             except (MemoryError, RuntimeError) as error:
-                if not memory_short(error) or self.fixed or self.scorer.max_tokens <= self.longest:
+                if not memory_short(error) or self.fixed:
                     raise
+                if self.scorer.max_tokens <= self.longest:
+                    raise MemoryShortError(_TOO_LONG.format(self.longest)) from None
             self._halve()
 
     def _halve(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from training.engine.optimize import checkpoints
 from training.engine.optimize.checkpoints import Position
 from training.engine.optimize.state import State
+from training.engine.optimize.task import Task
 from training.engine.rundir import Log, RunDirectory
 from training.engine.trackers import Tracking
 
@@ -104,3 +105,26 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
                 log.__exit__(*raised)
         if self._tracking:
             self._tracking.close()
+
+
+class Pace:
+    """The speed since a step, and the time that it leaves.
+
+    Counted in tokens: a step of long pairs takes many times as long as one of short pairs.
+    """
+
+    def __init__(self, task: Task, step: int) -> None:
+        """Begin before step `step`, from 0."""
+        self._task, self._began, self._read = task, time.monotonic(), 0
+        epochs, within = divmod(step, task.steps_per_epoch)
+        read = sum(self._tokens(one) for one in range(step - within, step))
+        self._left = (task.config.epochs - epochs) * sum(pair.tokens for pair in task.pairs) - read
+
+    def seconds_left(self, step: int) -> float:
+        """Return the seconds that are left after step `step`, from 0. Call it once for each step."""
+        tokens = self._tokens(step)
+        self._read, self._left = self._read + tokens, self._left - tokens
+        return (time.monotonic() - self._began) * self._left / self._read
+
+    def _tokens(self, step: int) -> int:
+        return sum(self._task.pairs[at].tokens for at in self._task.batch(step))

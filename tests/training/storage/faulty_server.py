@@ -1,0 +1,109 @@
+"""A server in front of the S3 server, which lets requests through, or answers them badly."""
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
+ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A bad answer: a status and a body in place of the server's, or what becomes of the server's own body."""
+
+    status: int = 0
+    code: str = ""
+    body: bytes = b""
+    spoil: Callable[[bytes], bytes] | None = None
+    cut: bool = False  # the connection ends in the middle of the body
+    seconds: float = 0.0
+
+
+@dataclass
+class FaultyServer:
+    """The server. `choose` says of a method and a path what goes wrong, if anything does."""
+
+    behind: str
+    choose: Callable[[str, str], Fault | None] = lambda _method, _path: None
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    address: str = ""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        length = int(request.headers.get("Content-Length") or 0)
+        content = request.rfile.read(length)
+        self.asked.append((request.command, request.path))
+        fault = self.choose(request.command, request.path) or Fault()
+        time.sleep(fault.seconds)
+        if fault.status:
+            body = fault.body or ERROR.format(fault.code).encode()
+            self._send(request, fault.status, {"Content-Type": "application/xml"}, body)
+            return
+        place = urlsplit(self.behind)
+        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
+        connection.request(request.command, request.path, body=content, headers=headers)
+        found = connection.getresponse()
+        body = found.read()
+        kept = {name: value for name, value in found.getheaders() if name.lower() not in HOP}
+        if request.command == "HEAD":
+            kept["Content-Length"] = found.headers["Content-Length"] or "0"
+        connection.close()
+        if fault.spoil and found.status < 300:
+            body = fault.spoil(body)
+        self._send(request, found.status, kept, body, cut=fault.cut)
+
+    @staticmethod
+    def _send(
+        request: BaseHTTPRequestHandler,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        cut: bool = False,
+    ) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        if request.command != "HEAD":
+            request.send_header("Content-Length", str(len(body)))
+        elif "Content-Length" not in headers:
+            request.send_header("Content-Length", "0")
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(body[: len(body) // 2] if cut else body)
+        request.close_connection = cut
+
+
+@contextmanager
+def faulty_server(behind: str) -> Iterator[FaultyServer]:
+    """Run the server in front of the one `behind`."""
+    server = FaultyServer(behind)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_said: object) -> None:
+            """Say nothing."""
+
+        def do_GET(self) -> None:
+            server.answer(self)
+
+        do_PUT = do_HEAD = do_DELETE = do_POST = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        host, port = listening.server_address[:2]
+        server.address = f"http://{host!s}:{port}"
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            listening.shutdown()
+            thread.join()
