@@ -1,10 +1,12 @@
 """The judgments that compare policies: of pairs that neither a probe nor a person chose for what they say."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from annotate.models import Comparison, Policy
 from tests.factories import compare, say
-from training.standings.policies import find_meetings
+from training.standings.policies import find_meetings, rank_policies
 from training.standings.records import records_of
 
 
@@ -51,3 +53,19 @@ def test_gold_and_repeats_rank_no_policy(project, teammate, between, other):
 def test_two_completions_of_one_policy_rank_it_against_none(project, teammate, make_comparisons):
     say(teammate, make_comparisons()[0], "first")
     assert find_meetings(project) == records_of(project.current_policy) == []
+
+
+def test_standings_are_measured_once_for_the_same_judgments(project, teammate, between, other):
+    def look():
+        with CaptureQueriesContext(connection) as asked:
+            found = rank_policies(project), records_of(other)
+        return found, any("annotate_completion" in query["sql"] for query in asked)
+
+    say(teammate, between(), "first")
+    before, is_measured = look()
+    assert is_measured
+    assert look() == (before, False)
+    say(teammate, between(), "second")
+    (_ranked, [record]), is_measured = look()
+    assert is_measured
+    assert record.total == 2
