@@ -27,10 +27,11 @@ from django.utils.translation import gettext as _
 from annotate.errors import MissingError, RefusalError
 from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
-from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
+from annotate.exports.prepared import drop_expired, send_file, store_file
 from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
+from annotate.models.unnamed_files import drop_unnamed
 from annotate.storage_errors import explain_failure
 
 TASK = "annotate.tasks.write_export"
@@ -60,7 +61,7 @@ def request(
     Raises RefusalError if too many wait.
     """
     project = selection.project
-    sweep()
+    drop_expired(Export.objects.all(), KEPT)
     look_after(Export.objects.filter(project=project), send)
     if Export.objects.filter(project=project, state__in=Export.LIVE).count() >= LIVE_AT_MOST:
         raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
