@@ -274,7 +274,8 @@ def _invert(lower: Matrix) -> Matrix:
 
 def _dot(left: Vector, right: Vector) -> float:
     """Return the sum of the products, up to the end of the shorter one."""
-    return sum(map(mul, left, right))
+    total: float = sum(map(mul, left, right))
+    return total
 
 
 def sigmoid(value: float) -> float:
