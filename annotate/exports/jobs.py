@@ -31,8 +31,8 @@ from annotate.exports.prepared import drop_expired, send_file, store_file
 from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
-from annotate.models.unnamed_files import drop_unnamed
 from annotate.storage_errors import explain_failure
+from annotate.unnamed_files import drop_unnamed
 
 TASK = "annotate.tasks.write_export"
 PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by then

@@ -25,8 +25,8 @@ from django.utils.translation import gettext as _
 from annotate.errors import MissingError, RefusalError
 from annotate.exports.prepared import drop_expired, send_file, store_file
 from annotate.models import Policy, User
-from annotate.models.unnamed_files import drop_unnamed
 from annotate.storage_errors import explain_failure
+from annotate.unnamed_files import drop_unnamed
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
 from training.rounds import child_process, workers

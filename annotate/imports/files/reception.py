@@ -21,10 +21,10 @@ from annotate.imports.files import earlier
 from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.models import Import, Project, RefusedRow, User
-from annotate.models.unnamed_files import drop_unnamed
 from annotate.sources import lines, remote
 from annotate.sources.mappings import proposals
 from annotate.storage_errors import is_disk_full, storage_error
+from annotate.unnamed_files import drop_unnamed
 from primitives.text import make_storable
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
