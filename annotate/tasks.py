@@ -20,9 +20,9 @@ def write_export(job_id: str) -> None:
 
 @shared_task(name="annotate.tasks.sweep_exports")
 def sweep_exports() -> None:
-    """Delete what has expired as beat asks for now and then: files of exports and of checks, and stored answers."""
+    """Delete what has expired as beat asks for now and then: files of exports and imports, and stored answers."""
     jobs.sweep()
-    reception.sweep_records()
+    reception.sweep()
     StoredAnswer.objects.expired().delete()
 
 

@@ -27,12 +27,13 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
-from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
+from annotate.exports.prepared import drop_expired, send_file, store_file
 from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.jobs import JobQuerySet, LostError
 from annotate.models.snapshots import KEPT
 from annotate.storage_errors import explain_failure
+from annotate.unnamed_files import drop_unnamed
 
 TASK = "annotate.tasks.write_export"
 PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by then
@@ -58,7 +59,7 @@ def request(
     Raises RefusalError if too many wait.
     """
     project = selection.project
-    sweep()
+    drop_expired(Export.objects.all(), KEPT)
     look_after(Export.objects.filter(project=project), send)
     if Export.objects.live().filter(project=project).count() >= LIVE_AT_MOST:
         raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))

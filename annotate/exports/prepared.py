@@ -10,7 +10,6 @@ from typing import IO, Any
 from django.core.files.base import File
 from django.db.models.functions import Now
 from django.http import FileResponse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import MissingError
@@ -75,14 +74,3 @@ def _put(storage: Any, name: str, file: IO[bytes]) -> Future[str]:
 
     threading.Thread(target=work, name=f"store {name}", daemon=True).start()
     return put
-
-
-def drop_unnamed(jobs: type[FileJob], folder: str, kept: timedelta) -> None:
-    """Delete files of a folder that no row names: their writer was killed before it could tell."""
-    storage: Any = jobs._meta.get_field("file").storage
-    with suppress(OSError, NotImplementedError):  # none yet, or a storage that lists nothing
-        names = {f"{folder}{name}" for name in storage.listdir(folder)[1]}
-        named = jobs._default_manager.filter(file__in=names).values_list("file", flat=True)
-        for name in names - set(named):
-            if timezone.now() - storage.get_modified_time(name) > kept:
-                storage.delete(name)

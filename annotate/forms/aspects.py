@@ -81,14 +81,18 @@ class AspectsField(forms.Field):
     def clean(self, value: Any) -> Any:
         rows = sorted(self.rows(value), key=lambda row: _place(row.place))
         aspects = [Aspect(row.key, self._title(row.title), not row.asked) for row in rows]
-        for line in str(value["new"] or "").splitlines():
-            if line.strip():
-                _add(aspects, self._title(line))
+        new = dict.fromkeys(
+            self._title(line) for line in str(value["new"] or "").splitlines() if line.strip()
+        )
         asked = [one.title for one in aspects if not one.is_removed]
-        if len(asked) > self.most:
+        count = len(asked) + len(new.keys() - asked)
+        if count > self.most:  # before each gets a key, which looks at all others
             raise ValidationError(
-                _("At most %(most)d: these are %(count)d."), params={"most": self.most, "count": len(asked)}
+                _("At most %(most)d: these are %(count)d."), params={"most": self.most, "count": count}
             )
+        for title in new:
+            _add(aspects, title)
+        asked = [one.title for one in aspects if not one.is_removed]
         for title in asked:
             if asked.count(title) > 1:
                 raise ValidationError(_("Two are called “%(title)s”."), params={"title": title})

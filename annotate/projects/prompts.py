@@ -13,7 +13,9 @@ from annotate.models import Project, Prompt, User, prompt_digest
 from annotate.models.texts import PromptQuerySet
 from annotate.projects import trail
 from annotate.text.chats import Content
+from primitives.chunks import chunks
 
+KEYS_AT_A_TIME = 5_000  # in one statement, which takes only so many values
 HELD_OUT_AT_LEAST = 10  # prompts, or a third of a project that has fewer than thirty
 
 HAS_COMPLETIONS = gettext_lazy(
@@ -83,7 +85,10 @@ def hold_out_more(project: Project, count: int) -> int:
     """
     free = spare_prompts(project).order_by("digest").values_list("pk", flat=True)
     chosen = list(free[: max(0, count)])
-    return spare_prompts(project).filter(pk__in=chosen).update(held_out=True)
+    return sum(
+        spare_prompts(project).filter(pk__in=some).update(held_out=True)
+        for some in chunks(chosen, KEYS_AT_A_TIME)
+    )
 
 
 def sensible_more(project: Project, wanted: int) -> int:

@@ -18,6 +18,7 @@ from annotate.judgments.scale import judgment_code, side_of
 from annotate.models import Judgment, Membership, Project
 from annotate.people import reading
 from annotate.people.access import JUDGES, ProjectRequest, project_view
+from annotate.projects import trail
 from annotate.queueing.workload import MOST_LEFT
 from annotate.reports import my_work
 from annotate.reports.days import Day
@@ -27,7 +28,6 @@ from annotate.views.comparison_view import Stage
 from primitives.text import make_storable, printable
 
 PAGE = 50
-LARGEST_KEY = 2**63 - 1
 
 
 @never_cache
@@ -41,8 +41,8 @@ def history(request: ProjectRequest) -> HttpResponse:
     is_known = verdict in ("", *Judgment.Verdict.values)
     judgments = _find(project, request.membership, query, verdict)
     before = request.GET.get("before", "")
-    if before.isdecimal() and int(before) <= LARGEST_KEY:
-        judgments = judgments.filter(pk__lt=int(before))
+    if (key := trail.parse_key(before)) is not None:
+        judgments = judgments.filter(pk__lt=key)
     page = list(judgments.select_related("comparison__prompt").order_by("-pk")[: PAGE + 1])
     asked = {name: value for name, value in (("q", query), ("verdict", verdict)) if value}
     context = {

@@ -1,13 +1,15 @@
 """The judgments that compare policies: of pairs that neither a probe nor a person chose for what they say."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import write
 from annotate.models import Comparison, Policy
 from tests.factories import compare, say
 from training.standings.gates import Gate
-from training.standings.policies import find_meetings
+from training.standings.policies import find_meetings, rank_policies
 from training.standings.records import records_of
 
 
@@ -79,3 +81,19 @@ def test_a_side_that_a_file_does_not_know_is_no_side(project):
     opinions = (PairOpinion("maria", "prefer", 0), PairOpinion("ivan", "prefer", 0, left=0))
     write(project, [(1, Item(prompt="P", completions=("a", "b"), policies=("x", "y"), opinions=opinions))])
     assert sorted(match.side for match in find_meetings(project)) == [0, 1]
+
+
+def test_standings_are_measured_once_for_the_same_judgments(project, teammate, between, other):
+    def look():
+        with CaptureQueriesContext(connection) as asked:
+            found = rank_policies(project), records_of(other)
+        return found, any("annotate_completion" in query["sql"] for query in asked)
+
+    say(teammate, between(), "first")
+    before, is_measured = look()
+    assert is_measured
+    assert look() == (before, False)
+    say(teammate, between(), "second")
+    (_ranked, [record]), is_measured = look()
+    assert is_measured
+    assert record.total == 2

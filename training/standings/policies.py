@@ -8,6 +8,7 @@ from django.db.models import Case, F, Q, QuerySet, When
 from django.db.models.functions import Length
 
 from annotate.models import Comparison, Judgment, Policy, Project
+from annotate.reports.recalled import recall
 from primitives.statistics import Estimate, mean_estimate, wilson
 from training.models import Round
 from training.standings.gates import opinions, share_for
@@ -58,12 +59,18 @@ def rank_policies(project: Project) -> list[tuple[Policy, Strength | None]]:
         policy.pk: policy
         for policy in project.policies.select_related("parent", "round__project").order_by("pk")
     }
+    strengths = recall(project, "strengths of policies", lambda: measure_strengths(project))
+    known = [strength for strength in strengths if strength.policy in policies]
+    ranked = [(policies.pop(strength.policy), strength) for strength in known]
+    return [*ranked, *((policy, None) for policy in policies.values())]
+
+
+def measure_strengths(project: Project) -> list[Strength]:
+    """Return the strengths of the policies that met, the strongest first."""
     meetings = find_meetings(project)
     # The oldest that met another: one that never wrote would leave all others without a strength.
     oldest = min((min(meeting.first, meeting.second) for meeting in meetings), default=None)
-    strengths = rank(meetings, oldest) if oldest is not None else []
-    ranked = [(policies.pop(strength.policy), strength) for strength in strengths]
-    return [*ranked, *((policy, None) for policy in policies.values())]
+    return rank(meetings, oldest) if oldest is not None else []
 
 
 def find_anchor(places: Iterable[tuple[Policy, Strength | None]]) -> Policy | None:

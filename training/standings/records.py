@@ -1,13 +1,14 @@
 """The record of a policy against each other one: wins, ties and losses in the blind judgments."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q
 
 from annotate.models import Policy
+from annotate.reports.recalled import recall
 from primitives import evidence
 from primitives.statistics import Estimate
 from training.standings.gates import share_for
@@ -32,6 +33,14 @@ class Record:
 
 def records_of(policy: Policy) -> list[Record]:
     """Return what the judgments say of a policy and each other one, the most judged first."""
+    tallies = recall(policy.project, f"records of policy {policy.pk}", lambda: _tally(policy))
+    others = policy.project.policies.in_bulk(tallies)
+    found = [Record(others[other], *tally) for other, tally in tallies.items() if other in others]
+    return sorted(found, key=lambda record: -record.total)
+
+
+def _tally(policy: Policy) -> dict[int, tuple[int, int, int, Estimate | None]]:
+    """Return wins, ties, losses and the win rate by each other policy."""
     between = (
         between_policies(policy.project_id)
         .filter(Q(comparison__first__policy=policy) | Q(comparison__second__policy=policy))
@@ -43,21 +52,15 @@ def records_of(policy: Policy) -> list[Record]:
             share_for(Q(preferred__policy=policy)),
         )
     )
-    shares: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    by_other: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for first, second, prompt, share in between:
-        shares[second if first == policy.pk else first].append((prompt, share))
-    others = policy.project.policies.in_bulk(shares)
-    found = [
-        Record(
-            others[other],
-            wins=sum(share == 1 for _prompt, share in of_other),
-            ties=sum(share == 0.5 for _prompt, share in of_other),
-            losses=sum(share == 0 for _prompt, share in of_other),
-            win_rate=_win_rate(of_other),
-        )
-        for other, of_other in shares.items()
-    ]
-    return sorted(found, key=lambda record: -record.total)
+        by_other[second if first == policy.pk else first].append((prompt, share))
+    return {other: _summarize(shares) for other, shares in by_other.items()}
+
+
+def _summarize(shares: list[tuple[int, float]]) -> tuple[int, int, int, Estimate | None]:
+    counts = Counter(share for _prompt, share in shares)
+    return counts[1], counts[0.5], counts[0], _win_rate(shares)
 
 
 def _win_rate(shares: Iterable[tuple[int, float]]) -> Estimate | None:

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 from primitives.statistics import NORMAL_95, Estimate
 
@@ -96,7 +97,7 @@ def fit(meetings: Sequence[Match], anchor: int, *, lengths: bool) -> Fit:
     layout = _Layout(sorted(linked - {anchor}), lengths)
     cells = _cells(among, layout)
     values, information = _maximize(cells, layout.size)
-    inverse = _invert(information)
+    inverse = _invert(_decompose(information))
     scores = [(meeting, _score(meeting, layout, values)) for meeting in among]
     variances = _variances(scores, inverse, lambda meeting: meeting.comparison)
     if len({meeting.annotator for meeting in among}) >= FEWEST_ANNOTATORS:
@@ -179,7 +180,7 @@ def _maximize(cells: Sequence[Cell], size: int) -> tuple[Vector, Matrix]:
     information: Matrix = []
     for _ in range(100):
         gradient, information = _likelihood(cells, values)
-        step = _solve(information, gradient)
+        step = _solve(_decompose(information), gradient)
         # The log-likelihood is concave but Newton may overshoot where a sweep makes it flat.
         longest = max((abs(value) for value in step), default=0.0)
         scale = min(1.0, 2.0 / longest) if longest else 1.0
@@ -223,36 +224,58 @@ def _variances(scores: Sequence[Scored], inverse: Matrix, cluster: Callable[[Mat
             inside[place] += value
     many = len(sums)
     correction = many / (many - 1) if many > 1 else 1.0
-    total = [0.0] * len(inverse)
-    for inside in sums.values():
-        for place, row in enumerate(inverse):
-            total[place] += sum(row[i] * value for i, value in inside.items()) ** 2
-    return [correction * value for value in total]
+    squares = _squares(sums.values(), len(inverse))
+    return [correction * _dot(row, [_dot(line, row) for line in squares]) for row in inverse]
 
 
-# --- Linear algebra of small matrices ----------------------------------------------------------------------------
+def _squares(vectors: Iterable[Mapping[int, float]], size: int) -> Matrix:
+    """Return the sum of the outer squares of vectors, of which each states few places."""
+    total = [[0.0] * size for _ in range(size)]
+    for vector in vectors:
+        for i, value in vector.items():
+            row = total[i]
+            for j, other in vector.items():
+                row[j] += value * other
+    return total
 
 
-def _invert(matrix: Matrix) -> Matrix:
-    size = len(matrix)
-    return [_solve(matrix, [float(i == j) for j in range(size)]) for i in range(size)]
+# --- Linear algebra of some hundred parameters ---------------------------------------------------------------------
 
 
-def _solve(matrix: Matrix, right: Sequence[float]) -> Vector:
-    """Solve a positive definite system by Cholesky decomposition. It has as many rows as parameters."""
-    size = len(right)
-    lower = [[0.0] * size for _ in range(size)]
-    for i in range(size):
-        for j in range(i + 1):
-            rest = matrix[i][j] - math.fsum(lower[i][k] * lower[j][k] for k in range(j))
-            lower[i][j] = math.sqrt(rest) if i == j else rest / lower[j][j]
-    solution = list(right)
-    for i in range(size):
-        solution[i] = (solution[i] - math.fsum(lower[i][k] * solution[k] for k in range(i))) / lower[i][i]
-    for i in reversed(range(size)):
-        above = math.fsum(lower[k][i] * solution[k] for k in range(i + 1, size))
-        solution[i] = (solution[i] - above) / lower[i][i]
+def _decompose(matrix: Matrix) -> Matrix:
+    """Return the lower triangle of a positive definite matrix by Cholesky, each row up to its diagonal."""
+    lower: Matrix = []
+    for given in matrix:
+        row: Vector = []
+        lower.append(row)
+        for above, value in zip(lower, given, strict=False):
+            rest = value - _dot(above, row)
+            row.append(math.sqrt(rest) if above is row else rest / above[-1])
+    return lower
+
+
+def _solve(lower: Matrix, right: Iterable[float]) -> Vector:
+    """Solve a system that `_decompose` took apart."""
+    solution: Vector = []
+    for row, value in zip(lower, right, strict=True):
+        solution.append((value - _dot(row, solution)) / row[-1])
+    for i in reversed(range(len(lower))):
+        row = lower[i]
+        value = solution[i] = solution[i] / row[-1]
+        solution[:i] = [before - value * weight for before, weight in zip(solution, row[:-1], strict=False)]
     return solution
+
+
+def _invert(lower: Matrix) -> Matrix:
+    """Return the inverse of the matrix that `_decompose` took apart."""
+    size = len(lower)
+    return [_solve(lower, [float(i == j) for j in range(size)]) for i in range(size)]
+
+
+def _dot(left: Vector, right: Vector) -> float:
+    """Return the sum of the products, up to the end of the shorter one."""
+    total: float = sum(map(mul, left, right))
+    return total
 
 
 def sigmoid(value: float) -> float:

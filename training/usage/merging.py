@@ -22,10 +22,11 @@ from django.http import FileResponse
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.exports.prepared import drop_expired, drop_unnamed, send_file, store_file
+from annotate.exports.prepared import drop_expired, send_file, store_file
 from annotate.models import Policy, User
 from annotate.models.jobs import LostError
 from annotate.storage_errors import explain_failure
+from annotate.unnamed_files import drop_unnamed
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
 from training.rounds import child_process, workers

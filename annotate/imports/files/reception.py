@@ -24,6 +24,7 @@ from annotate.models import Import, Project, RefusedRow, User
 from annotate.sources import lines, remote
 from annotate.sources.mappings import proposals
 from annotate.storage_errors import is_disk_full, storage_error
+from annotate.unnamed_files import drop_unnamed
 from primitives.text import make_storable
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
@@ -46,7 +47,6 @@ def receive(
 
     Raises StorageError, with nothing stored, and FileError for a file that cannot be read.
     """
-    sweep()
     filename = (file.name or _("pasted text"))[-200:]
     upload = Import(project=project, created_by=by, filename=filename, size=file.size or 0)
     with lines.as_lines(
@@ -156,27 +156,13 @@ def forget_files(upload: Import) -> None:
 
 def sweep() -> None:
     """Delete old files: of uploads that no Import names, of checks that went no further, and of what was refused."""
-    sweep_records()
+    earlier.sweep((timezone.now() - KEPT).timestamp())
     old = timezone.now() - REFUSED_KEPT
     RefusedRow.objects.filter(upload__created_at__lt=old).delete()
     for upload in Import.objects.filter(state=State.REFUSED, finished_at__lt=old).exclude(file=""):
         forget_files(upload)
         Import.objects.filter(pk=upload.pk).update(file="", original="")
-    storage = Import._meta.get_field("file").storage
-    with suppress(OSError, NotImplementedError):  # no upload yet, or a storage that is away or lists nothing
-        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
-        named = {
-            *Import.objects.filter(file__in=names).values_list("file", flat=True),
-            *Import.objects.filter(original__in=names).values_list("original", flat=True),
-        }
-        for name in names - named:
-            if timezone.now() - storage.get_modified_time(name) > KEPT:
-                storage.delete(name)
-
-
-def sweep_records() -> None:
-    """Delete the records of checks that went no further."""
-    earlier.sweep((timezone.now() - KEPT).timestamp())
+    drop_unnamed(Import, FOLDER, KEPT, ("file", "original"))
 
 
 def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:

@@ -1,6 +1,7 @@
 """Reasons and criteria on the settings page: a key is fixed, a title is not, and nothing that was said is lost."""
 
 import json
+import time
 
 import pytest
 
@@ -117,6 +118,14 @@ def test_a_bad_title_is_refused_and_stays_in_its_field(page, project, title, err
     before = project.reasons
     project.refresh_from_db()
     assert project.reasons == before
+
+
+def test_fifty_thousand_new_titles_are_refused_at_once(page):
+    """Each that got a key looked at all others: this took two minutes of processor time."""
+    started = time.process_time()
+    answer = save(page, criteria="\n".join(f"Title {number}" for number in range(50_000)))
+    assert time.process_time() - started < 10
+    assert "At most 8: these are 50001." in answer.content.decode()
 
 
 def test_titles_in_any_script_get_keys(page, project):

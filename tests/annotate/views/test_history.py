@@ -108,7 +108,7 @@ def test_a_filter_keeps_one_kind_of_verdict(
     assert reverse("judgment", args=["reviews", tie.pk]) not in html
 
 
-@pytest.mark.parametrize("before", ["x", "-1", "99999999999999999999999", "²", ""])
+@pytest.mark.parametrize("before", ["x", "-1", "99999999999999999999999", "9" * 5000, "²", ""])
 def test_a_strange_page_is_the_first_page(
     history: Client, teammate: Any, judge: Any, make_comparisons: Any, before: str
 ) -> None:
