@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
@@ -143,14 +144,13 @@ def rest(record: Record, *used: str) -> dict[str, Any] | None:
 
 def moment(value: object) -> datetime | None:
     """Return a time, in ISO 8601 or in seconds since 1970, as one with a zone (UTC). None if it is neither."""
-    try:
-        if isinstance(value, str):
+    if isinstance(value, str):
+        with suppress(ValueError):
             found = datetime.fromisoformat(value)
             return found if found.tzinfo else found.replace(tzinfo=UTC)
-        if is_number(value):
+    if is_number(value):  # in a table, it is text
+        with suppress(ValueError, OverflowError, OSError):
             return datetime.fromtimestamp(float(value), UTC)  # type: ignore[arg-type]
-    except (ValueError, OverflowError, OSError):
-        pass
     return None
 
 
