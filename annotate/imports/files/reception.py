@@ -20,8 +20,10 @@ from django.utils.translation import gettext as _
 from annotate.imports.files import earlier
 from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
+from annotate.imports.reader import Reader
 from annotate.models import Import, Project, RefusedRow, User
 from annotate.sources import lines, remote
+from annotate.sources.formats.views import find_printed
 from annotate.sources.mappings import proposals
 from annotate.storage_errors import is_disk_full, storage_error
 from primitives.text import make_storable
@@ -197,6 +199,8 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         becomes=recognised.becomes,
         usual=recognised.becomes,
         columns=tuple(map(make_storable, columns)),
+        header=tuple(map(make_storable, _header(found))),
+        printed=make_storable(find_printed(records)) if recognised.name == UNKNOWN else "",
         proposal={
             role: column
             for role, column in proposals.propose(columns, records).items()
@@ -204,6 +208,13 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         },
     )
     return options, records
+
+
+def _header(found: lines.Lines) -> list[str]:
+    """Return the names of a CSV's columns in their order; none of another file."""
+    if found.format != "csv":
+        return []
+    return Reader(found.file, "csv", separator=found.separator or ",", raw=True).columns
 
 
 def _describe(upload: Import, found: lines.Lines) -> None:
