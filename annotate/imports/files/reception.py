@@ -23,7 +23,7 @@ from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.reader import Reader
 from annotate.models import Import, Project, RefusedRow, User
 from annotate.sources import lines, remote
-from annotate.sources.formats.views import find_printed
+from annotate.sources.formats.views import find_printed, open_cells
 from annotate.sources.mappings import proposals
 from annotate.storage_errors import is_disk_full, storage_error
 from primitives.text import make_storable
@@ -203,7 +203,7 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         printed=make_storable(find_printed(records)) if recognised.name == UNKNOWN else "",
         proposal={
             role: column
-            for role, column in proposals.propose(columns, records).items()
+            for role, column in proposals.propose(columns, [open_cells(record) for record in records]).items()
             if column == make_storable(column)
         },
     )

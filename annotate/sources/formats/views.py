@@ -2,11 +2,11 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from annotate.sources.messages import is_chat
+from annotate.sources.messages import is_chat, is_message
 from annotate.text.json_values import JSONError, parse_json
 
 Record = Mapping[str, Any]
@@ -58,6 +58,20 @@ def views(record: Record) -> Iterator[Record]:
     lists = {key: value if _is_of_objects(value) else named[key] for key, value in opened.items()}
     if lists != opened:
         yield lists
+
+
+def open_columns(record: Record, columns: Collection[str], prompt: str) -> Record:
+    """Return a record with the cells opened that these columns lie in, and the chats in those that are among them.
+
+    `prompt` is the one of them that holds the prompt.
+    """
+    outer = {name.partition(".")[0] for name in columns if name not in record}
+    cells = {key: open_cell(text) for key in (*outer, *columns) if isinstance(text := record.get(key), str)}
+    chats = {key: value for key, value in cells.items() if is_chat(value) or is_message(value)}
+    opened = {key: cells[key] for key in outer if key in cells}
+    if len(chats) > 1 or prompt in chats:
+        opened |= chats
+    return {**record, **opened} if opened else record
 
 
 def may_be_several(record: Record) -> bool:
