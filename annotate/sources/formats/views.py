@@ -35,6 +35,7 @@ PRINTED = re.compile(r"\s*(?:\[\s*[\[({'\"]|\{\s*['\"])")
 PRINTED_LENGTH, BRACKETS = 64 * 1024, 2_000
 BETWEEN = re.compile(r"(?<=[}'\"\])])\s+(?=[{'\"\[(])")  # the items of an array, as NumPy prints them
 SIDES = ("chosen", "rejected")
+ESCAPE = re.compile(r"\\[\\'\"nrtxuU]")  # as Python writes them: it warns of others that it reads
 GAPS = re.compile(r"[ -]+")
 
 
@@ -140,7 +141,7 @@ def _peek_cell(text: str) -> Any:
     opened = open_cell(text)
     if opened is not text or len(text) > PRINTED_LENGTH or not PRINTED.match(text):
         return opened
-    if sum(text.count(bracket) for bracket in "[({") > BRACKETS:
+    if sum(text.count(bracket) for bracket in "[({") > BRACKETS or "\\" in ESCAPE.sub("", text):
         return text
     try:
         return ast.literal_eval(BETWEEN.sub(", ", text.strip()))

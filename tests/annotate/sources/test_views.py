@@ -17,6 +17,7 @@ USER, BLUE, GREEN = (
     {"role": role, "content": text}
     for role, text in (("user", "Sky?"), ("assistant", "Blue."), ("assistant", "Green."))
 )
+NAMED = [case for case in CASES if case[1].keys() <= KNOWN]
 PAIR = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}
 
 
@@ -54,12 +55,10 @@ def test_a_table_says_what_its_records_say(
     assert without_metadata(list(found.rows(as_cells(record)))) == without_metadata(expected)
 
 
-@pytest.mark.parametrize(("name", "record", "expected"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(("name", "record", "expected"), NAMED, ids=[case[0] for case in NAMED])
 def test_known_names_may_have_capital_letters(
     name: str, record: dict[str, Any], expected: list[Candidate]
 ) -> None:
-    if not record.keys() <= KNOWN:
-        pytest.skip("It has names of its own.")
     titled = {key.replace("_", " ").title(): value for key, value in record.items()}
     found = find_format([titled])
     assert found is not None
@@ -187,3 +186,18 @@ def test_a_table_cuts_chats_to_the_judged_turn() -> None:
         **{"conversation_a": chat, "conversation_b": [USER, GREEN, *chat[2:]]},
     }
     assert rows(as_cells(record))[0].answers == rows(record)[0].answers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "['\\d']",
+        "['a'" + "+1" * 20_000 + "]",
+        "['a'," + "-" * 60_000 + "1]",
+        "[" * 1_900 + "'a'" + "]" * 1_900,
+    ],
+    ids=["escape", "sum", "signs", "brackets"],
+)
+def test_what_only_looks_like_a_list_of_python_is_a_text(text: str) -> None:
+    [found] = rows({**PAIR, "chosen": text})
+    assert found.answers[0].content == text
