@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import find_format
+from annotate.sources.formats.fields import moment
 from annotate.sources.formats.views import KNOWN
 from tests.annotate.sources.test_formats import CASES
 
@@ -201,3 +203,18 @@ def test_a_table_cuts_chats_to_the_judged_turn() -> None:
 def test_what_only_looks_like_a_list_of_python_is_a_text(text: str) -> None:
     [found] = rows({**PAIR, "chosen": text})
     assert found.answers[0].content == text
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        ("1718660000.5", datetime(2024, 6, 17, 21, 33, 20, 500_000, tzinfo=UTC)),
+        (1718660000.5, datetime(2024, 6, 17, 21, 33, 20, 500_000, tzinfo=UTC)),
+        ("20240617", datetime(2024, 6, 17, tzinfo=UTC)),
+        ("2024", None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_seconds_in_a_cell_are_a_time_and_a_year_is_not(value: object, at: datetime | None) -> None:
+    assert moment(value) == at
