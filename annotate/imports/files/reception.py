@@ -200,7 +200,7 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         usual=recognised.becomes,
         columns=tuple(map(make_storable, columns)),
         header=tuple(map(make_storable, _header(found))),
-        printed=make_storable(find_printed(records)) if recognised.name == UNKNOWN else "",
+        printed=make_storable(next(iter(find_printed(records)), "")) if recognised.name == UNKNOWN else "",
         proposal={
             role: column
             for role, column in proposals.propose(columns, [open_cells(record) for record in records]).items()

@@ -100,9 +100,9 @@ def find_format(records: Sequence[object]) -> Format | None:
     """
     said = [record for record in records if _says_something(record)]
     found = _find(said)
-    if found is None or not find_printed(said):
+    if found is None or not (printed := find_printed(said)):
         return found
-    inside = _find([peek_cells(record) for record in said])
+    inside = _find([peek_cells(record, printed) for record in said])
     is_same = inside is not None and (inside.name, inside.becomes) == (found.name, found.becomes)
     return found if is_same else None
 

@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +34,7 @@ KNOWN = frozenset(NAMES.split())
 # The beginning of a list or an object that Python prints, and the characters and brackets of one that are parsed.
 PRINTED = re.compile(r"\s*(?:\[\s*[\[({'\"]|\{\s*['\"])")
 PRINTED_LENGTH, BRACKETS = 64 * 1024, 2_000
+NEARLY_ALL = 0.75  # of a column's values
 BETWEEN = re.compile(r"(?<=[}'\"\])])\s+(?=[{'\"\[(])")  # the items of an array, as NumPy prints them
 SIDES = ("chosen", "rejected")
 ESCAPE = re.compile(r"\\[\\'\"nrtxuU]")  # as Python writes them: it warns of others that it reads
@@ -106,7 +108,12 @@ def _fold_names(names: tuple[str, ...]) -> Mapping[str, str]:
 
 def open_cells(record: Record) -> Record:
     """Return a record with each text that is the JSON of a list or an object as that."""
-    return _opened(record, open_cell)
+    opened = {
+        key: value
+        for key, text in record.items()
+        if isinstance(text, str) and (value := open_cell(text)) is not text
+    }
+    return {**record, **opened} if opened else record
 
 
 def open_cell(text: str) -> Any:
@@ -119,22 +126,26 @@ def open_cell(text: str) -> Any:
         return text
 
 
-def peek_cells(record: Record) -> Record:
-    """Return a record with its cells opened, those too that Python printed.
+def find_printed(records: Sequence[Record]) -> list[str]:
+    """Return the columns in which nearly all values are lists or objects as Python prints them.
 
-    This tells what a cell holds. It is not exact enough to import.
+    One among others may be what a program prints, and a text.
     """
-    return _opened(record, _peek_cell)
-
-
-def find_printed(records: Iterable[Record]) -> str:
-    """Return the first column in which a record holds a list or an object as Python prints it; or an empty text."""
+    values, printed = Counter[str](), Counter[str]()
     for record in records:
-        opened = open_cells(record)
-        for key, value in peek_cells(record).items():
-            if value != opened[key]:
-                return str(key)
-    return ""
+        for key, text in record.items():
+            if text not in (None, ""):
+                values[key] += 1
+                printed[key] += (
+                    isinstance(text, str) and open_cell(text) is text and _peek_cell(text) is not text
+                )
+    return [key for key, count in printed.items() if count and count >= NEARLY_ALL * values[key]]
+
+
+def peek_cells(record: Record, columns: Collection[str]) -> Record:
+    """Return a record with what Python printed in these columns: to tell what it is, and not to import it."""
+    peeked = {key: _peek_cell(text) for key in columns if isinstance(text := record.get(key), str)}
+    return {**record, **peeked}
 
 
 def _peek_cell(text: str) -> Any:
@@ -147,15 +158,6 @@ def _peek_cell(text: str) -> Any:
         return ast.literal_eval(BETWEEN.sub(", ", text.strip()))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
-
-
-def _opened(record: Record, open_text: Callable[[str], Any]) -> Record:
-    opened = {
-        key: value
-        for key, text in record.items()
-        if isinstance(text, str) and (value := open_text(text)) is not text
-    }
-    return {**record, **opened} if opened else record
 
 
 def is_list_of_texts(value: object) -> bool:

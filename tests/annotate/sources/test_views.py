@@ -152,6 +152,13 @@ def test_what_python_printed_is_not_taken_for_a_text(record: dict[str, Any]) -> 
     assert find_format([numpy]) is None
 
 
+def test_one_answer_that_python_printed_is_a_text() -> None:
+    rows_of_words = [{"instruction": "Turn it.", "output": text} for text in ("['a', 'b']", "It is blue.")]
+    found = find_format(rows_of_words)
+    assert found is not None
+    assert found.name == "alpaca"
+
+
 def test_metadata_that_python_printed_keeps_no_file_unknown() -> None:
     [found] = rows({**PAIR, "info": "{'lang': 'en'}"})
     assert found.metadata == {"info": "{'lang': 'en'}"}
