@@ -23,7 +23,8 @@ from annotate.forms.uploads import UploadForm, becomes_choices
 from annotate.imports import uploads, writing
 from annotate.imports.expansion import BECOMES
 from annotate.imports.files import reception
-from annotate.imports.files.options import MAPPED, SAID_BY_ROWS, UNKNOWN, Options, refused_lines
+from annotate.imports.files.options import MAPPED, SAID_BY_ROWS, UNKNOWN, Options
+from annotate.imports.files.refused import refused_lines
 from annotate.judgments import places
 from annotate.models import Import
 from annotate.pairs.downloads import download

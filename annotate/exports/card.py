@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -146,10 +146,13 @@ def _header(selection: Selection, written: Written) -> str:
     return "\n".join(lines)
 
 
-def _configs(files: Iterable[str]) -> Iterator[str]:
-    """Yield what the hub loads: a configuration for each type of prompts, with the files of its splits."""
+def _configs(rows: Mapping[str, int]) -> Iterator[str]:
+    """Yield what the hub loads: a configuration for each type of prompts, with the files of its splits.
+
+    `datasets` loads no split without rows, and then none of the others. Such a file is not named, unless all are so.
+    """
     configs: dict[str, list[tuple[str, str]]] = {}
-    for name in files:
+    for name in [name for name, count in rows.items() if count] or rows:
         *kind, split = name.removeprefix("data/").removesuffix(".parquet").split("-")
         configs.setdefault(kind[0] if kind else "default", []).append((split, name))
     for config, splits in configs.items():

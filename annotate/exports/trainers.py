@@ -8,6 +8,7 @@ from typing import Any
 from annotate.exports.shapes import Row, message_text
 
 _SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "developer": "system"}
+_CALL, _THOUGHT = ("<tool_call>", "</tool_call>"), ("<think>", "</think>")
 # Between the results of several calls, as LLaMA-Factory joins them where it reads OpenAI's messages.
 _BETWEEN = {"observation": "\n</tool_response>\n<tool_response>\n"}
 
@@ -44,8 +45,14 @@ def _sharegpt(message: Mapping[str, Any]) -> Row:
     if not calls:
         return {"from": _SHAREGPT.get(role, role), "value": thought + text}
     called = json.dumps([_function(call) for call in calls], ensure_ascii=False)
-    value = f"{text}<tool_call>{called}</tool_call>" if text else called
-    return {"from": "function_call", "value": thought + value}
+    for mark in _CALL:
+        called = called.replace(mark, mark.replace("<", "\\u003c"))  # the same, in a text of JSON
+    marked = called.join(_CALL)
+    if any(mark in said for mark in (*_CALL, *_THOUGHT) for said in (text, reasoning or "")):
+        value = marked + thought + text  # LLaMA-Factory looks for the first call, and puts it behind the rest
+    else:
+        value = thought + (text + marked if text else called)
+    return {"from": "function_call", "value": value}
 
 
 def _function(call: Mapping[str, Any]) -> Row:

@@ -313,6 +313,7 @@ def _opinion_on(pair: tuple[int, int], opinion: Opinion, found: _Checked) -> Pai
         opinion.seconds,
         opinion.at,
         _left_of(pair, opinion, found.candidate),
+        opinion.too_fast,
     )
 
 

@@ -152,6 +152,7 @@ class Matcher:
                 row.seconds,
                 row.created_at,
                 keys[row.left_id] if row.sides_known else "",
+                row.too_fast,
             )
             state = OpinionState(
                 said,
@@ -357,5 +358,12 @@ def _said(item: Item, opinion: PairOpinion) -> Said:
     preferred = "" if opinion.preferred is None else item.keys[opinion.preferred]
     left = "" if opinion.left is None else item.keys[opinion.left]
     return Said(
-        opinion.verdict, preferred, opinion.strength, opinion.rationale, opinion.seconds, opinion.at, left
+        opinion.verdict,
+        preferred,
+        opinion.strength,
+        opinion.rationale,
+        opinion.seconds,
+        opinion.at,
+        left,
+        opinion.too_fast,
     )

@@ -71,6 +71,7 @@ class PairOpinion(NamedTuple):
     seconds: float | None = None
     at: datetime | None = None
     left: int | None = None
+    too_fast: bool = False
 
 
 @dataclass

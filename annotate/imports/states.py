@@ -51,6 +51,7 @@ class Said(NamedTuple):
     seconds: float | None = None
     at: datetime | None = None
     left: str = ""
+    too_fast: bool = False
 
 
 @dataclass(eq=False)
@@ -177,6 +178,7 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
         here.seconds if said.seconds is None else said.seconds,
         said.at or here.at,
         said.left or here.left,
+        said.too_fast or (here.too_fast and is_same),
     )
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
@@ -199,7 +201,8 @@ def _in_words(said: Said, item: Item) -> str:
 
 
 def _rest_in_words(said: Said) -> str:
-    rest = ["…" if isinstance(value, Digest) else value for value in said[2:-1]]
+    values = (*said[2:-2], *([_("too fast")] if said.too_fast else []))
+    rest = ["…" if isinstance(value, Digest) else value for value in values]
     return json.dumps(rest, default=str, ensure_ascii=False)
 
 

@@ -43,6 +43,7 @@ class ImportedJudgment(NamedTuple):
     claim: int | None = None
     replaces: int | None = None
     first_at: datetime | None = None
+    too_fast: bool = False
 
     @property
     def state(self) -> Claim.State:
@@ -105,6 +106,7 @@ def _judgment(given: ImportedJudgment, token: str, now: datetime) -> Row:
         "strength": given.strength,
         "rationale": given.rationale,
         "seconds": given.seconds,
+        "too_fast": given.too_fast,
         "replaces_id": given.replaces,
         "first_at": min(given.first_at or at, at),
         "created_at": at,

@@ -141,9 +141,14 @@ def _judgment(said: _Said, judged: _Judged, reasons: list[Aspect]) -> dict[str, 
         "imported": bool(said.import_batch),
         "rationale": said.rationale,
         "reasons": titles_of(reasons, parse(said.reasons)),
-        "criteria": parse(said.criteria),
+        "criteria": {key: _by_side(one, judged) for key, one in parse(said.criteria).items()},
         "seconds": said.seconds,
         "late": said.late,
         "too_fast": said.too_fast,
         "at": said.first_at.isoformat(),
     }
+
+
+def _by_side(said: dict[str, Any], judged: _Judged) -> dict[str, Any]:
+    """Return what was said by a criterion with its completion as "a" or "b": the row has no other names of them."""
+    return {**said, "preferred_id": judged.side(said.get("preferred_id"))} if "preferred_id" in said else said

@@ -75,7 +75,19 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
         return None
     if _is_numbered(value):
         return list(value.values())
-    return _join_columns(value) if len(value) >= FEWEST_COLUMNS else None
+    if len(value) >= FEWEST_COLUMNS or _is_numbered_column(value):
+        return _join_columns(value)
+    return None
+
+
+def _is_numbered_column(value: dict[str, Any]) -> bool:
+    """Return whether an object is one column of pandas: cells under their numbers, none of which is a record."""
+    columns = list(value.values())
+    return (
+        len(columns) == 1
+        and isinstance(columns[0], dict)
+        and all(place.isdecimal() and not isinstance(cell, dict) for place, cell in columns[0].items())
+    )
 
 
 def _join_columns(value: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -87,9 +99,9 @@ def _join_columns(value: dict[str, Any]) -> list[dict[str, Any]] | None:
         if not all(place.isdecimal() for place in columns[0]):
             return None
         columns = [[column[place] for place in columns[0]] for column in columns]
-    if not all(isinstance(column, list) and column and len(column) == len(columns[0]) for column in columns):
+    elif any(isinstance(cell, dict) for column in columns if isinstance(column, list) for cell in column):
         return None
-    if any(isinstance(cell, dict) for column in columns for cell in column):
+    if not all(isinstance(column, list) and column and len(column) == len(columns[0]) for column in columns):
         return None
     return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 

@@ -26,6 +26,8 @@ SPEAKERS = {
     "developer": "developer",
 }
 CALLERS = ("function_call", "tool_call")  # speakers whose content is the call of a tool, as JSON
+CALLED = ("<tool_call>", "</tool_call>")
+THOUGHT = re.compile(r"<think>\n.*?\n</think>\n\n", re.DOTALL)  # before a call without these marks
 WEIGHTS = ("loss_weight", "loss", "weight")  # what a trainer is told about a message, and no part of the chat
 KEYS = ("role", "content", "name", "tool_call_id", "reasoning_content", "tool_calls")  # what templates know
 REASONING = ("reasoning", "thinking")  # as others call reasoning_content
@@ -264,7 +266,8 @@ def _read_message(message: object, where: Where) -> dict[str, Any]:
     said = "value" if key == "from" and "value" in message else "content"
     speaker = message[key]
     if _is_call(message):
-        return {"role": "assistant", "content": None, "tool_calls": _read_calls(message[said], where)}
+        beside, called = _split_calls(message[said])
+        return {"role": "assistant", "content": beside or None, "tool_calls": _read_calls(called, where)}
     role = SPEAKERS.get(speaker.lower()) if isinstance(speaker, str) else None
     if role is None:
         raise RecordError(
@@ -339,6 +342,18 @@ def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]
         text = "".join(part["text"] for part in content)
         return {"content": None if found and not content else text, **found}
     return {"content": content, **found}
+
+
+def _split_calls(value: object) -> tuple[str, object]:
+    """Return what stands beside calls, a text or a thought, and the calls: as LLaMA-Factory finds them."""
+    if not isinstance(value, str):
+        return "", value
+    before, mark, rest = value.partition(CALLED[0])
+    called, end, after = rest.partition(CALLED[1])
+    if mark and end:
+        return before + after, called
+    thought = THOUGHT.match(value)
+    return (thought[0], value[thought.end() :]) if thought else ("", value)
 
 
 def _read_calls(value: object, where: Where) -> list[dict[str, Any]]:

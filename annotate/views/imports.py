@@ -18,7 +18,8 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.forms.uploads import OptionsForm, UploadForm
 from annotate.imports import uploads, writing
 from annotate.imports.files import preview, reception
-from annotate.imports.files.options import Options, refused_lines
+from annotate.imports.files.options import Options
+from annotate.imports.files.refused import refused_lines
 from annotate.judgments import places
 from annotate.models import Import, Role
 from annotate.people.access import ADMINS, ProjectRequest, find_membership, project_view

@@ -136,7 +136,7 @@ def test_many_policies_are_ranked_in_seconds() -> None:
     """One decomposition serves all columns of an inverse. With one for each, this took twenty times as long."""
     generator = random.Random(0)
     many = [
-        Meeting(number, number % 9, *generator.sample(range(150), 2), generator.choice([0.0, 0.5, 1.0]))
+        Match(number, number % 9, *generator.sample(range(150), 2), generator.choice([0.0, 0.5, 1.0]))
         for number in range(3_000)
     ]
     started = time.process_time()

@@ -5,6 +5,7 @@ The first samples of the demo, and what a simulation measures, are made here. Sa
 """
 
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -69,17 +70,20 @@ def sample_by(
         write_jsonl(run.prompts, given)
         run.progress_file.unlink(missing_ok=True)
     first, *others = runs
-    child = child_process.start_child(
-        "sample",
-        first.root,
-        *(str(run.root) for run in others),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        said = _follow(child, first, say or (lambda _: None))
-    finally:
-        child_process.end_child(child)
+    with tempfile.TemporaryFile() as log:
+        child = child_process.start_child(
+            "sample",
+            first.root,
+            *(str(run.root) for run in others),
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+        try:
+            _follow(child, first, say or (lambda _: None))
+        finally:
+            child_process.end_child(child)
+        log.seek(0)
+        said = log.read()
     if child.returncode:
         last_words = (
             said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
@@ -88,12 +92,13 @@ def sample_by(
     return [[row for _, row in read_jsonl(run.samples)] for run in runs]
 
 
-def _follow(child: subprocess.Popen[bytes], run: RunDirectory, say: Say) -> bytes:
-    """Wait until the child has ended, and report how far it is. Return what it wrote on standard error."""
+def _follow(child: subprocess.Popen[bytes], run: RunDirectory, say: Say) -> None:
+    """Wait until the child has ended, and report how far it is."""
     last = ""
     while True:
         try:
-            return child.communicate(timeout=SECONDS_BETWEEN_REPORTS)[1]
+            child.wait(SECONDS_BETWEEN_REPORTS)
+            return
         except subprocess.TimeoutExpired:
             progress = read_progress(run, "sample")
             report = progress["phase"]

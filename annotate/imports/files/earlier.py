@@ -32,7 +32,8 @@ TABLES = (
     "prompt_id BLOB, prompt_metadata BLOB, id BLOB, metadata BLOB, "
     "policy_a INTEGER, policy_b INTEGER, gold TEXT, withdrawn INTEGER)",
     "CREATE TABLE IF NOT EXISTS opinion (key BLOB, number INTEGER, verdict TEXT, preferred INTEGER, strength INTEGER, "
-    "rationale BLOB, seconds REAL, at TEXT, on_left INTEGER, PRIMARY KEY (key, number)) WITHOUT ROWID",
+    "rationale BLOB, seconds REAL, at TEXT, on_left INTEGER, too_fast INTEGER, PRIMARY KEY (key, number)) "
+    "WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS meaning "
     "(key BLOB, other BLOB, number INTEGER, PRIMARY KEY (key, other)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS policy (number INTEGER PRIMARY KEY, name TEXT UNIQUE)",
@@ -125,8 +126,8 @@ class EarlierRecords:
             for said in item.opinions
         }.items():
             look = (
-                "SELECT number, verdict, preferred, strength, rationale, seconds, at, on_left FROM opinion "
-                "WHERE key = ?"
+                "SELECT number, verdict, preferred, strength, rationale, seconds, at, on_left, too_fast "
+                "FROM opinion WHERE key = ?"
             )
             for number, *said in self._database.execute(look, (key,)):
                 opinions.setdefault(number, []).append(_opinion(annotator, said, texts))
@@ -165,9 +166,19 @@ class EarlierRecords:
             key = _hash("opinion", _pair(item).hex(), said.annotator)
             at = said.at.isoformat() if said.at else None
             rationale = _kept(said.rationale)
-            kept = (said.verdict, said.preferred, said.strength, rationale, said.seconds, at, said.left)
+            kept = (
+                said.verdict,
+                said.preferred,
+                said.strength,
+                rationale,
+                said.seconds,
+                at,
+                said.left,
+                said.too_fast,
+            )
             self._database.execute(
-                "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (key, self._count, *kept)
+                "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (key, self._count, *kept),
             )
 
     def _policy(self, name: str) -> int:
@@ -248,9 +259,10 @@ class _Texts:
 
 
 def _opinion(annotator: str, said: list[Any], texts: _Texts) -> PairOpinion:
-    verdict, preferred, strength, rationale, seconds, at, left = said
+    verdict, preferred, strength, rationale, seconds, at, left, too_fast = said
     time = datetime.fromisoformat(at) if at else None
-    return PairOpinion(annotator, verdict, preferred, strength, texts.text(rationale), seconds, time, left)
+    why = texts.text(rationale)
+    return PairOpinion(annotator, verdict, preferred, strength, why, seconds, time, left, bool(too_fast))
 
 
 def _pair(item: Item) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,13 +14,19 @@ from annotate.imports.reader import KEYS, Reader, RowError
 from annotate.models import Import
 from annotate.sources.encodings import name_encoding
 from annotate.sources.formats import FORMATS, Format, find_format
+from annotate.sources.formats.fields import FUNCTIONS, SYSTEM, TOOLS
+from annotate.sources.formats.views import open_cell
 from annotate.sources.mappings import mapping, proposals
-from annotate.text.json_values import DEPTH, JSONError, parse_json
+from annotate.sources.messages import is_chat
+from primitives.text import printable
 
 ROWS, MAPPED, UNKNOWN = "rows", "mapping", ""  # values of Options.format beside the names of formats
 SAID_BY_ROWS = ""  # value of Options.becomes: each row says what it is
 RECOGNISED = 50  # records that a file is recognised by
 RECOGNISED_BYTES = 4 * 1024 * 1024
+COMPLETIONS = ("completion_a", "completion_b")
+ABOUT_CHATS = (*SYSTEM, TOOLS, FUNCTIONS)  # keys beside a prompt
+LISTS = ("columns", "header", "sheets")  # fields of Options
 OWN = ("whetstone",)  # formats whose rows `records.parse` reads too, and more strictly
 
 
@@ -47,6 +52,8 @@ class Options:
     recognised: str = ROWS  # what it was found to be, before a person chose
     usual: str = SAID_BY_ROWS  # what such rows mostly become
     columns: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()  # of a CSV: the names of its columns in their order
+    printed: str = ""  # a column with lists or objects as Python prints them
     proposal: Mapping[str, str] = field(default_factory=dict)  # role -> column, as names and values suggest
     columns_mapped: Mapping[str, str] = field(default_factory=dict)  # role -> column
     # Value of the verdict -> key of mapping.MEANINGS.
@@ -65,12 +72,13 @@ class Options:
     def load(cls, stored: Mapping[str, Any]) -> Options:
         known = {one.name for one in fields(cls)}
         given = {name: value for name, value in stored.items() if name in known}
-        given |= {name: tuple(given[name]) for name in ("columns", "sheets") if name in given}
+        given |= {name: tuple(given[name]) for name in LISTS if name in given}
         return cls(**given)
 
     def dump(self) -> dict[str, Any]:
         """Return them as JSON."""
-        return {**asdict(self), "columns": list(self.columns), "sheets": list(self.sheets)}
+        lists = {name: list(getattr(self, name)) for name in LISTS}
+        return {**asdict(self), **lists}
 
     @cached_property
     def source(self) -> Format | mapping.Mapping | None:
@@ -90,7 +98,13 @@ class Options:
     @property
     def advice(self) -> str:
         """Return what to do with a file that can neither be recognised nor be mapped well, or an empty text."""
-        return proposals.advise(self.columns) if self.format == UNKNOWN else ""
+        if self.format != UNKNOWN:
+            return ""
+        if self.printed and not proposals.advise(self.columns):
+            return _(
+                "“%(name)s” holds lists or objects as Python prints them. Save the file as JSON Lines or Parquet."
+            ) % {"name": printable(self.printed, 40)}
+        return proposals.advise(self.columns)
 
     @property
     def encoding_label(self) -> str:
@@ -139,31 +153,27 @@ def recognise(records: Iterable[Mapping[str, Any]], format: str) -> Recognition:
         return Recognition(ROWS, SAID_BY_ROWS)
     found = find_format(known)
     if format == "csv":
-        is_own = found is not None and found.name in (*OWN, "prompts")
+        is_own = found is not None and found.name in (*OWN, "prompts") and not any(map(_holds_chat, known))
     else:
         is_own = (found is None or found.name in OWN) and all(
-            "prompt" in record and not record.keys() - set(KEYS) for record in known
+            "prompt" in record
+            and not record.keys() - set(KEYS)
+            and not any(is_chat(record.get(key)) for key in COMPLETIONS)
+            for record in known
         )
     if is_own:
         return Recognition(ROWS, SAID_BY_ROWS)
     return Recognition(found.name, found.becomes) if found is not None else Recognition(UNKNOWN, SAID_BY_ROWS)
 
 
+def _holds_chat(record: Mapping[str, Any]) -> bool:
+    """Return whether a row of a table says more of a chat than a text: messages, its system message, or tools."""
+    return any(record.get(key) for key in ABOUT_CHATS) or any(
+        is_chat(open_cell(text))
+        for key in ("prompt", *COMPLETIONS)
+        if isinstance(text := record.get(key), str)
+    )
+
+
 def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(mapping.columns_of(records))
-
-
-def refused_lines(upload: Import) -> Iterator[bytes]:
-    """Yield the rows that cannot be used as JSON Lines, with reasons."""
-    rows = upload.refused_rows.values_list("line", "reason", "text")
-    for row in rows.iterator(chunk_size=200):
-        yield json.dumps(refused_record(*row)).encode() + b"\n"
-
-
-def refused_record(line: int, reason: str, text: str) -> dict[str, Any]:
-    """Return a row that cannot be used for the file of them: its place, why, and the record as it came."""
-    try:
-        record = parse_json(text, depth=DEPTH + 1)
-    except JSONError:
-        record = text
-    return {"line": line, "reason": reason, "record": record}

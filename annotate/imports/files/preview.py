@@ -10,6 +10,7 @@ from annotate.imports.files.rows import Rows
 from annotate.imports.reader import Portion, RowError
 from annotate.imports.records import SIDES, Item
 from annotate.models import Import
+from annotate.sources.formats.views import open_cells
 from annotate.sources.mappings.mapping import MISSING, find_value
 from annotate.text.chats import as_completion, last_question
 
@@ -64,7 +65,7 @@ def table(upload: Import, options: Options) -> Table | None:
             reader = options.reader(cast(BinaryIO, file), upload.format)
             reader.raw = True
             portion = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=writing.SECONDS_AT_A_TIME)
-            records = [record for _line, record in portion if not isinstance(record, RowError)]
+            records = [open_cells(record) for _line, record in portion if not isinstance(record, RowError)]
     except (OSError, ValueError):
         return None
     if not records or not columns:

@@ -20,8 +20,10 @@ from django.utils.translation import gettext as _
 from annotate.imports.files import earlier
 from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
+from annotate.imports.reader import Reader
 from annotate.models import Import, Project, RefusedRow, User
 from annotate.sources import lines, remote
+from annotate.sources.formats.views import find_printed, open_cells
 from annotate.sources.mappings import proposals
 from annotate.storage_errors import is_disk_full, storage_error
 from annotate.unnamed_files import drop_unnamed
@@ -183,13 +185,22 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         becomes=recognised.becomes,
         usual=recognised.becomes,
         columns=tuple(map(make_storable, columns)),
+        header=tuple(map(make_storable, _header(found))),
+        printed=make_storable(next(iter(find_printed(records)), "")) if recognised.name == UNKNOWN else "",
         proposal={
             role: column
-            for role, column in proposals.propose(columns, records).items()
+            for role, column in proposals.propose(columns, [open_cells(record) for record in records]).items()
             if column == make_storable(column)
         },
     )
     return options, records
+
+
+def _header(found: lines.Lines) -> list[str]:
+    """Return the names of a CSV's columns in their order; none of another file."""
+    if found.format != "csv":
+        return []
+    return Reader(found.file, "csv", separator=found.separator or ",", raw=True).columns
 
 
 def _describe(upload: Import, found: lines.Lines) -> None:

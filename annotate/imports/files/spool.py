@@ -75,7 +75,7 @@ def _row(line: int, item: Item) -> list[Any]:
         item.withdrawn,
         [
             (said.annotator, said.verdict, said.preferred, said.strength, said.rationale, said.seconds,
-             said.at.isoformat() if said.at else None, said.left)
+             said.at.isoformat() if said.at else None, said.left, said.too_fast)
             for said in item.opinions
         ],
     ]  # fmt: skip
@@ -103,6 +103,6 @@ def _item(digest: str, *values: Any) -> Item:
 
 
 def _opinion(annotator: str, verdict: str, preferred: Any, *rest: Any) -> PairOpinion:
-    strength, rationale, seconds, at, left = rest
+    strength, rationale, seconds, at, left, too_fast = rest
     time = datetime.fromisoformat(at) if at else None
-    return PairOpinion(annotator, verdict, preferred, strength, rationale, seconds, time, left)
+    return PairOpinion(annotator, verdict, preferred, strength, rationale, seconds, time, left, too_fast)

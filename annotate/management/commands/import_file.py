@@ -16,9 +16,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.imports.expansion import BECOMES
-from annotate.imports.files import options as choosing
 from annotate.imports.files import reception, whole
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
+from annotate.imports.files.refused import refused_record
 from annotate.imports.files.rows import Row
 from annotate.models import Project
 from annotate.sources import encodings, lines, remote
@@ -137,7 +137,7 @@ class Command(BaseCommand):
         """Write what of the file can be used, unless this is a dry run."""
         file = found.file, found.format
         stopped = ""
-        with RefusedRows(given["bad"]) as refused:
+        with RefusedRows(given["bad"], options) as refused:
             try:
                 if given["dry_run"]:
                     report = whole.check_file(project, *file, options, refuse=refused.add)
@@ -271,13 +271,14 @@ def summary(options: Options, report: whole.Report) -> dict[str, Any]:
 
 def unknown(options: Options) -> str:
     """Return the sentence about a file whose format is not known."""
-    if options.advice:
-        return f"Its format is not recognised. {options.advice}"
+    advice = f"Its format is not recognised. {options.advice}".strip()
+    if options.advice and not options.printed:
+        return advice
     columns = ", ".join(f"“{name}”" for name in options.columns[:SHOWN])
     proposed = {"prompt": "COLUMN", **options.proposal}
     by_hand = " ".join(f"--map {shlex.quote(f'{role}={column}')}" for role, column in proposed.items())
     return (
-        f"Its format is not recognised. It has the columns {columns}. Say what they are, for instance: {by_hand}. "
+        f"{advice} It has the columns {columns}. Say what they are, for instance: {by_hand}. "
         f"The keys are {', '.join(mapping.ROLES)}."
     )
 
@@ -324,8 +325,8 @@ class RefusedRows:
     An error of it is kept for the end: the rows that can be used are imported all the same.
     """
 
-    def __init__(self, name: str | None) -> None:
-        self.name = name or ""
+    def __init__(self, name: str | None, options: Options) -> None:
+        self.name, self.options = name or "", options
         self.problems: list[str] = []
         self._file: TextIO | None = None
 
@@ -345,7 +346,7 @@ class RefusedRows:
     def add(self, row: Row) -> None:
         """Write a row, unless an earlier one could not be written."""
         if self._file and not self.problems:
-            record = choosing.refused_record(row.line, row.error, row.text)
+            record = refused_record(row.line, row.error, row.text, self.options)
             with self._noting():
                 self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
@@ -25,6 +26,7 @@ from annotate.sources.messages import (
 from annotate.text.json_values import JSONError, parse_json
 
 LARGEST = 2**63  # what a number is smaller than
+TIMES = 100_000_000  # the seconds since 1970 that a text may mean begin here, in 1973
 PREFERRED = (1.0, 0.0)  # the scores of two answers of which the first is preferred
 PROMPT_KEYS = ("prompt", "request", "question", "instruction", "query", "input")
 PYTHON = re.compile(r"\s*\[\s*\{'(?:role|content|from|value)':")  # a list of dicts, printed
@@ -142,15 +144,17 @@ def rest(record: Record, *used: str) -> dict[str, Any] | None:
 
 
 def moment(value: object) -> datetime | None:
-    """Return a time, in ISO 8601 or in seconds since 1970, as one with a zone (UTC). None if it is neither."""
-    try:
-        if isinstance(value, str):
+    """Return a time, in ISO 8601 or in seconds since 1970, as one with a zone (UTC). None if it is neither.
+
+    The seconds are a text in a table, in which a small number is something else, as a year.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
             found = datetime.fromisoformat(value)
             return found if found.tzinfo else found.replace(tzinfo=UTC)
-        if is_number(value):
+    if is_number(value) and not (isinstance(value, str) and float(value) < TIMES):
+        with suppress(ValueError, OverflowError, OSError):
             return datetime.fromtimestamp(float(value), UTC)  # type: ignore[arg-type]
-    except (ValueError, OverflowError, OSError):
-        pass
     return None
 
 

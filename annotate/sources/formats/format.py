@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
+from annotate.sources.formats.views import fold_names, views
 from primitives.text import printable
 
 Record = Mapping[str, Any]
@@ -75,15 +76,19 @@ class Format:
             ) from error
 
     def _rows(self, record: Record) -> Iterator[Candidate]:
-        if not self.fits(record):
-            if reason := self.explain(record):
-                raise RecordError(reason)
+        view = next(filter(self.fits, views(record)), None)
+        if view is not None:
+            found = self.read(view)
+            candidates = [found] if isinstance(found, Candidate) else found
+            names = fold_names(record)
+            yield from (_with_names(one, names) for one in candidates) if names else candidates
+        elif reason := self.explain(record):
+            raise RecordError(reason)
+        else:
             raise RecordError(
                 _("The record is not of the format “%(format)s”: it has the keys %(keys)s.")
                 % {"format": self.label, "keys": _list_keys(record) or _("of none")}
             )
-        found = self.read(record)
-        yield from [found] if isinstance(found, Candidate) else found
 
     def _report(self, error: BaseException) -> None:
         frame = error.__traceback__
@@ -97,6 +102,16 @@ class Format:
 def _log_once(name: str, error: str, place: str) -> None:
     """Log that the code of a format failed. A file may have a million such rows, and rows are private."""
     logger.error("The format %s failed on a record: %s at %s", name, error, place)
+
+
+def _with_names(candidate: Candidate, folded: Mapping[str, str]) -> Candidate:
+    """Return a candidate with the keys of its metadata as they are in the file."""
+    names = {short: name for name, short in folded.items()}
+    metadata, of_prompt = (
+        said and {names.get(key, key): value for key, value in said.items()}
+        for said in (candidate.metadata, candidate.prompt_metadata)
+    )
+    return replace(candidate, metadata=metadata, prompt_metadata=of_prompt)
 
 
 def _list_keys(record: Record) -> str:

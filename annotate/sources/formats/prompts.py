@@ -11,6 +11,7 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
 from annotate.sources.formats.signs import FOREIGN_NOUN, says_foreign, stand_beside
+from annotate.sources.formats.views import open_cells
 from annotate.sources.messages import (
     is_answered,
     is_chat,
@@ -21,7 +22,7 @@ from annotate.sources.messages import (
 )
 
 Look = Callable[[str], object]
-NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
+NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|repl(?:y|ie)|candidate|model|text)"
 
 
 def _part(pattern: str) -> Look:
@@ -95,7 +96,11 @@ def _read_key(key: str) -> frozenset[str]:
 
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
-    said = {key: value for key, value in record.items() if isinstance(key, str) and value not in (None, "")}
+    said = {
+        key: value
+        for key, value in open_cells(record).items()
+        if isinstance(key, str) and value not in (None, "")
+    }
     if stand_beside(record) or any(_says_better(key, value) for key, value in said.items()):
         return True
     completions = sum(_is_completion(key, value) for key, value in said.items())

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
+from typing import TypeGuard
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
@@ -18,7 +19,7 @@ from annotate.sources.formats.corpora import (
     trees,
     vision,
 )
-from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
+from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.judges import (
     alpaca,
     arena,
@@ -49,6 +50,7 @@ from annotate.sources.formats.trainers import (
     transcripts,
     trl,
 )
+from annotate.sources.formats.views import find_printed, peek_cells, views
 
 FORMATS: tuple[Format, ...] = (
     *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.KTO, whetstone.PAIRS_TO_JUDGE),
@@ -93,11 +95,28 @@ SAMPLE = 50  # candidates that are looked at
 def find_format(records: Sequence[object]) -> Format | None:
     """Return the first format that nearly all of these records have, or None.
 
-    Its `becomes` is what these records hold: prompts, comparisons, judged pairs or gold.
+    Records that say nothing do not count. Its `becomes` is what these records hold: prompts, comparisons, judged pairs
+    or gold. Cells that Python printed must not hold more than the format reads of them.
     """
+    said = [record for record in records if _says_something(record)]
+    found = _find(said)
+    if found is None or not (printed := find_printed(said)):
+        return found
+    inside = _find([peek_cells(record, printed) for record in said])
+    is_same = inside is not None and (inside.name, inside.becomes) == (found.name, found.becomes)
+    return found if is_same else None
+
+
+def _says_something(record: object) -> TypeGuard[Record]:
+    return isinstance(record, Mapping) and any(value is not None for value in record.values())
+
+
+def _find(records: Sequence[Record]) -> Format | None:
+    looked_at = [list(views(record)) for record in records]
     for format in FORMATS:
-        fitting = [record for record in records if isinstance(record, Mapping) and format.recognise(record)]
-        if not fitting or any(map(format.is_contradicted, records)):
+        found = [next(filter(format.recognise, seen), None) for seen in looked_at]
+        fitting = [view for view in found if view is not None]
+        if not fitting or any(map(format.is_contradicted, chain.from_iterable(looked_at))):
             continue
         if len(fitting) >= SHARE * len(records) and format.fits_together(fitting):
             return replace(format, becomes=_becomes(format, fitting))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 from annotate.sources.formats.verdicts import LONGEST, read_verdict
+from annotate.sources.formats.views import open_cells
 from annotate.sources.messages import is_chat
 
 # Keys that name the better completion, or the worse one, and those of any verdict, whatever their values mean.
@@ -122,7 +123,7 @@ def holds_verdict(record: Record, *used: str) -> bool:
     """Return whether another key of a record says which completion is better."""
     others = {
         key: value
-        for key, value in record.items()
+        for key, value in open_cells(record).items()
         if key not in used and value not in (None, "", [], {}) and isinstance(key, str)
     }
     texts = [value for value in record.values() if isinstance(value, str)]
@@ -219,7 +220,7 @@ def _rates_sides(record: Record) -> bool:
     stems: dict[str, set[str]] = {}
     for key, value in record.items():
         signs = _read_key(key[:KEY_LENGTH])
-        if isinstance(value, bool) and signs.names_side:
+        if signs.names_side and (isinstance(value, bool) or _is_flag(value)):
             return True
         if signs.of_side and fields.is_number(value):
             stem, place = signs.of_side
@@ -227,6 +228,11 @@ def _rates_sides(record: Record) -> bool:
                 return True
             stems.setdefault(stem, set()).add(place)
     return any(len(places) > 1 for places in stems.values())
+
+
+def _is_flag(value: object) -> bool:
+    """Return whether a cell of a table is true or false."""
+    return isinstance(value, str) and value.strip().lower() in ("true", "false")
 
 
 def _rates_letters(value: Mapping[Any, Any]) -> bool:

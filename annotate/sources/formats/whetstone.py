@@ -296,6 +296,7 @@ def _judgment(judgment: Record) -> Opinion:
         fields.seconds(judgment.get("seconds")),
         fields.moment(judgment.get("at")),
         left={"a": 0, "b": 1}.get(str(judgment.get("left"))),
+        too_fast=judgment.get("too_fast") is True,
     )
 
 

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats.verdicts import CALLED, find_place, read_verdict
+from annotate.sources.formats.views import open_cells, open_columns
 from annotate.sources.messages import as_answer, is_message, read_chat
 from primitives.text import printable
 
@@ -112,6 +113,7 @@ class Mapping:
 
     def rows(self, record: Dictionary[str, Any]) -> Iterator[Candidate]:
         """Yield the record's one candidate. Raises RecordError."""
+        record = open_columns(record, self.columns.values(), self.columns["prompt"])
         answers = tuple(self._answers(record))
         yield Candidate(
             prompt=self._prompt(record),
@@ -330,7 +332,7 @@ def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
 
 def _names(records: Iterable[Dictionary[str, Any]]) -> Iterator[str]:
     for record in records:
-        for name, value in record.items():
+        for name, value in open_cells(record).items():
             yield name
             yield from _columns_inside(name, value)
 

@@ -268,7 +268,7 @@ def test_a_file_is_mapped_and_read_as_chosen(project, owner, caller, send):
     assert (judged["options"]["mapping"], judged["counts"]["found"]) == (mapping, {"judged": 1})
     refused = script.get(f"reviews/{one}refused/")
     [line] = b"".join(refused.streaming_content).splitlines()
-    assert (json.loads(line)["line"], json.loads(line)["record"]) == (3, ",a2,b2,R")
+    assert (json.loads(line)["line"], json.loads(line)["record"]) == (3, {"x": "a2", "y": "b2", "wahl": "R"})
     other = send("PATCH", f"{one}options/", {"encoding": "mac-roman"})[1]
     assert (other["state"], other["options"]["encoding"]) == ("mapping", "mac-roman")
     assert send("PATCH", f"{one}options/", {"mapping": mapping})[1]["state"] == "ready"

@@ -13,12 +13,12 @@ from annotate.exports import account
 from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS
 from annotate.exports.selection import Selection
-from annotate.models import Flag
+from annotate.models import Flag, Judgment
 from annotate.pairs.judgment_rows import JUDGMENT_COLUMNS
 from annotate.pairs.pair_rows import PAIR_COLUMNS
 from annotate.pairs.snapshots import take_snapshot
 from tests.annotate.exports.conftest import CHAT
-from tests.factories import say
+from tests.factories import compare, say
 
 
 def content(selection: Selection) -> bytes:
@@ -303,3 +303,17 @@ def test_a_choice_that_means_nothing_is_refused_by_name(project, owner, plain, s
             select(**query)
         assert refused.value.field == field
     assert len(lines(select(snapshot=digest[:12], format="openai"))) == 1
+
+
+def test_exported_comparisons_name_what_a_criterion_prefers(project, make_member, select):
+    project.criteria = [{"key": "helpful", "title": "Helpful"}]
+    project.save()
+    made = compare(project, "Sky?", "Blue.", "Green.")
+    helpful = {"verdict": "prefer", "preferred_id": made.second_id, "strength": 2}
+    tie = {"verdict": "tie", "preferred_id": None, "strength": None}
+    for name, criterion in (("anna", helpful), ("ben", tie)):
+        judgment = say(make_member(name, "annotator"), made, "first")
+        Judgment.objects.filter(pk=judgment.pk).update(criteria={"helpful": criterion})
+    [row] = map(json.loads, b"".join(open_download(select(format="comparisons")).chunks).splitlines())
+    found = [one["criteria"]["helpful"] for one in row["judgments"]]
+    assert found == [{**helpful, "preferred_id": "b"}, tie]

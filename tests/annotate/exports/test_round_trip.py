@@ -16,7 +16,7 @@ from annotate.exports.bundle import open_download
 from annotate.forms.exports import read_selection
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
-from annotate.models import Project, User
+from annotate.models import Judgment, Project, User
 from annotate.sources.formats import find_format
 from tests.factories import compare, say
 
@@ -121,3 +121,22 @@ def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
         ]
         write(theirs, items)
     assert essence(leave(theirs, name)) == essence(rows)
+
+
+def test_a_judgment_that_was_too_fast_stays_so(project, make_member):
+    judgment = say(make_member("anna", "annotator"), compare(project, "Sky?", "Blue.", "Green."), "first")
+    Judgment.objects.filter(pk=judgment.pk).update(too_fast=True)
+    rows = leave(project, "comparisons")
+    other = Project.objects.create(slug="other", name="Other")
+    format = find_format(rows)
+    assert format is not None
+    for counts in ({"prompts": 1, "judged": 1, "judgments": 1}, {"duplicates": 1}):
+        items = [
+            (line, item)
+            for line, row in enumerate(rows)
+            for candidate in format.rows(row)
+            for item in expand(candidate, Choices("judged"))
+        ]
+        assert write(other, items).counts == counts
+    assert essence(leave(other, "comparisons")) == essence(rows)
+    assert [one["too_fast"] for row in leave(other, "comparisons") for one in row["judgments"]] == [True]

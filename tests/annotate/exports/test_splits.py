@@ -102,3 +102,18 @@ def test_a_folder_is_loaded_if_one_part_has_calls(project, make_member, select, 
     rows = [row["prompt"] for one in loaded.values() for row in one]
     assert sorted(map(str, rows)) == sorted(map(str, chats))
     assert found.written.total == len(chats)
+
+
+@pytest.mark.parametrize("as_chat", [False, True], ids=["texts", "chats"])
+def test_a_folder_with_an_empty_part_is_loaded(project, make_member, select, tmp_path, as_chat):
+    import datasets
+
+    split = Split(0, 0.5, "s")
+    asked = next(text for number in range(99) if split.part_of(text := f"Question {number}") == "train")
+    prompt = [{"role": "user", "content": asked}] if as_chat else asked
+    say(make_member("anna", "annotator"), compare(project, prompt, "Two.", "Three."), "first")
+    found = open_download(select(format="datasets", test="50", salt="s", parts="files"))
+    with zipfile.ZipFile(io.BytesIO(b"".join(found.chunks))) as archive:
+        archive.extractall(tmp_path / "folder")
+    loaded = datasets.load_dataset(str(tmp_path / "folder"), cache_dir=str(tmp_path / "cache"))
+    assert {name: part.num_rows for name, part in loaded.items()} == {"train": 1}

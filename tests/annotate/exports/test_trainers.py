@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from typing import Any
 
@@ -59,6 +60,30 @@ def test_llama_factory_gets_reasoning_and_text_beside_calls(leave: Any) -> None:
     ((row,), _excluded) = leave("llama_factory", [ASKED], chosen)
     value = f"<think>\nHm.\n</think>\n\nI look.<tool_call>{CALLED}</tool_call>"
     assert row["chosen"] == {"from": "function_call", "value": value}
+
+
+def parse_call(value: str) -> tuple[str, Any]:
+    """Return what LLaMA-Factory's FunctionFormatter finds in a value: thought and text, and the calls."""
+    call = re.search("<tool_call>(.*?)</tool_call>", value, re.DOTALL)
+    thought = re.search("<think>\n(.*?)\n</think>\n\n", value, re.DOTALL)
+    beside = value.replace(call[0], "") if call else thought[0] if thought else ""
+    return beside, json.loads(call[1] if call else value.replace(beside, ""))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "I look.", "A <tool_call> is <tool_call>x</tool_call>.", "</think> ends it."]
+)
+@pytest.mark.parametrize("reasoning", ["", "Hm.", "Is it <tool_call>x</tool_call>?", "a\n</think>\n\nb"])
+@pytest.mark.parametrize("argument", ["1", "<tool_call>x</tool_call>", "</tool_call>", "<think>\n\n</think>"])
+def test_llama_factory_finds_calls_beside_any_text(
+    leave: Any, text: str, reasoning: str, argument: str
+) -> None:
+    call = {"function": {"name": "add", "arguments": json.dumps({"a": argument})}}
+    chosen = said(text or None, tool_calls=[call], **({"reasoning_content": reasoning} if reasoning else {}))
+    ((row,), _excluded) = leave("llama_factory", [ASKED], [chosen])
+    beside, calls = parse_call(row["chosen"]["value"])
+    assert calls == [{"name": "add", "arguments": {"a": argument}}]
+    assert beside == (f"<think>\n{reasoning}\n</think>\n\n" if reasoning else "") + text
 
 
 def test_llama_factory_gets_turns_of_one_speaker_as_one(leave: Any) -> None:

@@ -19,6 +19,11 @@ TRL = [
     {"prompt": "Three", "chosen": "c", "rejected": "c"},
 ]
 
+OUTPUTS = {
+    "preferred_output": [{"role": "assistant", "content": "a"}],
+    "non_preferred_output": [{"role": "assistant", "content": "b"}],
+}
+
 
 @pytest.fixture
 def bring_in(project, tmp_path):
@@ -53,6 +58,65 @@ def test_pairs_become_judged_pairs_and_bad_rows_are_listed(bring_in, tmp_path):
     ]
     assert Judgment.objects.get().preferred.text == "a"
     assert Comparison.objects.get().metadata == {"source": "web"}
+
+
+def test_a_table_of_prompts_keeps_chats_and_system_messages(bring_in):
+    system, asked = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Sky?"}
+    chat = json.dumps([asked]).replace('"', '""')
+    report, error = bring_in("rows.csv", f'prompt,system,topic\n"{chat}",Be brief.,sky\n')
+    assert error == ""
+    assert (report["format"], report["becomes"]) == ("prompts", "prompts")
+    prompt = Prompt.objects.get()
+    assert (prompt.content, prompt.metadata) == ([system, asked], {"topic": "sky"})
+
+
+def test_what_python_printed_is_told_by_its_column(bring_in):
+    report, error = bring_in("rows.csv", "data,id\n\"{'prompt': 'Sky?', 'answer1': 'a'}\",1\n")
+    assert report["format"] is None
+    assert "“data” holds lists or objects as Python prints them" in error
+    assert "--map prompt=data" in error
+
+
+def test_pandas_columns_may_hold_objects(bring_in):
+    rows = [
+        {"input": {"messages": [{"role": "user", "content": text}]}, **outputs}
+        for text, outputs in (("One", OUTPUTS), ("Two", OUTPUTS))
+    ]
+    columns = {key: {str(place): row[key] for place, row in enumerate(rows)} for key in rows[0]}
+    report, error = bring_in("rows.json", json.dumps(columns))
+    assert error == ""
+    assert (report["format"], report["taken"]) == ("openai", 2)
+
+
+def test_one_column_of_pandas_is_its_rows(bring_in):
+    chats = [[{"role": "user", "content": text}] for text in ("One", "Two")]
+    report, error = bring_in("rows.json", json.dumps({"messages": dict(enumerate(chats))}))
+    assert error == ""
+    assert (report["format"], report["taken"]) == ("chats", 2)
+
+
+def test_refused_rows_of_a_table_come_back_corrected(bring_in, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    table = 'prompt;chosen;rejected;topic\nOne;a;;x\nTwo;"a;b\n\nc";d;\nThree;e;e;"y ""z"""\nFour;f\n'
+    bring_in("rows.csv", table, bad=str(bad), empty=False)
+    rows = [json.loads(line) for line in bad.read_text().splitlines()]
+    assert [row["record"] for row in rows] == [
+        {"prompt": "One", "chosen": "a", "rejected": "", "topic": "x"},
+        {"prompt": "Three", "chosen": "e", "rejected": "e", "topic": 'y "z"'},
+        "Four;f",
+    ]
+    rows[0]["record"]["rejected"], rows[1]["record"]["rejected"] = "g", "h"
+    report, error = bring_in("again.jsonl", "\n".join(map(json.dumps, rows[:2])))
+    assert error == ""
+    assert (report["taken"], report["made"]["judged"]) == (2, 2)
+    assert Comparison.objects.get(prompt__content="Three").metadata == {"topic": 'y "z"'}
+
+
+def test_a_row_with_a_byte_that_is_not_utf8_stays_as_it_is(bring_in, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    rows = [f"Où {number}?,a,b".encode() for number in range(200)]
+    bring_in("rows.csv", b"\n".join([b"prompt,chosen,rejected", *rows, b"Caf\xe9,a,b"]), bad=str(bad))
+    assert [json.loads(line)["record"] for line in bad.read_text().splitlines()] == ["Caf\\xe9,a,b"]
 
 
 def test_of_a_tree_what_is_ranked_is_judged(bring_in):

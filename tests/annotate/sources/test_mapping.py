@@ -1,5 +1,6 @@
 """Columns mapped by hand: read as candidates, proposed by their names, never guessed."""
 
+import json
 import time
 
 import pytest
@@ -244,3 +245,32 @@ def test_long_names_inside_each_other_cost_little():
     assert len(columns_of([{"n" * 4_000_000: keys}])) == 1
     assert len(columns_of([{"n": keys}] * 3)) == COLUMNS
     assert time.process_time() - started < 5
+
+
+def test_mapped_cells_are_opened() -> None:
+    chat = {"Dialog": [{"role": "user", "content": "Sky?"}]}
+    answers = {
+        side: [{"role": "assistant", "content": text}]
+        for side, text in (("Good", "Blue."), ("Bad", "Green."))
+    }
+    record = {key: json.dumps(value) for key, value in (chat | answers).items()}
+    record["data"] = json.dumps({"asked": "Sea?", "answers": ["Blue.", "Green."], "lang": "en"})
+    [of_chats] = Mapping({"prompt": "Dialog", "chosen": "Good", "rejected": "Bad"}).rows(record)
+    assert of_chats.prompt == chat["Dialog"]
+    assert [answer.content for answer in of_chats.answers] == list(answers.values())
+    columns = {"prompt": "data.asked", "completion_a": "data.answers.0", "completion_b": "data.answers.1"}
+    assert {*columns.values()} <= {*columns_of([record])}
+    [inside] = Mapping(columns).rows(record)
+    assert (inside.prompt, [answer.content for answer in inside.answers]) == ("Sea?", ["Blue.", "Green."])
+    assert inside.metadata == {
+        **{key: record[key] for key in ("Dialog", "Good", "Bad")},
+        "data": {"lang": "en"},
+    }
+
+
+def test_a_mapped_text_that_happens_to_be_json_stays_a_text() -> None:
+    for text in ('[{"role": "user", "content": "x"}]', '{"a": 1}', '["a", "b"]'):
+        [found] = Mapping({"prompt": "p", "chosen": "x", "rejected": "y"}).rows(
+            {"p": "Sky?", "x": text, "y": "No."}
+        )
+        assert found.answers[0].content == text

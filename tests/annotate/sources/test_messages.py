@@ -210,3 +210,18 @@ def test_chats_that_python_printed_are_refused() -> None:
     }
     with pytest.raises(RecordError, match="as Python prints them"):
         read_one(**record)
+
+
+@pytest.mark.parametrize(
+    ("value", "content"),
+    [
+        ('{"name": "add"}', None),
+        ('I look.<tool_call>[{"name": "add"}]</tool_call>', "I look."),
+        ('<tool_call>{"name": "add"}</tool_call>I look.', "I look."),
+        ('<think>\nHm.\n</think>\n\n[{"name": "add"}]', "<think>\nHm.\n</think>\n\n"),
+    ],
+)
+def test_what_stands_beside_calls_of_llama_factory_is_kept(value: str, content: str | None) -> None:
+    chat = [{"from": "human", "value": "2 + 2?"}, {"from": "function_call", "value": value}]
+    calls = [{"type": "function", "function": {"name": "add"}}]
+    assert read_chat(chat, "chat")[1] == {"role": "assistant", "content": content, "tool_calls": calls}

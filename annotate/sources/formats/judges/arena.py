@@ -81,7 +81,7 @@ def _read_battle(record: Record) -> Candidate:
     _cut_turns(record, conversations)
     prompt, completions = split_chats(conversations)
     judge = next((key for key in ("judge", "judge_hash") if record.get(key) is not None), "")
-    name = record.get(judge)
+    name = fields.cell(record.get(judge))
     time = next((key for key in TIMES if record.get(key) is not None), "")
     models = [fields.name_of(record.get(side)) for side in SIDES]
     verdict = read_winner(record["winner"], SIDES, models)
@@ -108,8 +108,9 @@ def _read_battle(record: Record) -> Candidate:
 
 def _cut_turns(record: Record, conversations: dict[str, list[Message]]) -> None:
     """Cut conversations to the turn that was judged, where one is named."""
-    turn = record.get("turn")
-    if "judge" not in record or not isinstance(turn, int) or isinstance(turn, bool) or turn < 1:
+    found = record.get("turn")
+    turn = int(fields.number(found, "turn")) if fields.is_number(found) else 0
+    if "judge" not in record or turn < 1:
         return
     for key, chat in conversations.items():
         asked = [place for place, message in enumerate(chat) if message["role"] == "user"]

@@ -13,6 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN
 from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.views import is_list_of_texts
 from annotate.sources.messages import is_chat, read_chat
 
 # --- RewardBench 2 and RM-Bench ----------------------------------------------------------------------------------
@@ -20,13 +21,9 @@ from annotate.sources.messages import is_chat, read_chat
 LARGEST = 64  # completions of a record
 
 
-def _is_list_of_texts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
-
-
 def _fits_lists(record: Record) -> bool:
     """Return whether one side is a list of texts, and the other side a list of texts or a text."""
-    lists = [_is_list_of_texts(record.get(side)) for side in CHOSEN]
+    lists = [is_list_of_texts(record.get(side)) for side in CHOSEN]
     return (
         fields.has_texts(record, "prompt")
         and any(lists)

@@ -185,8 +185,8 @@ def _read_flat(record: Record) -> Candidate:
 
 def _flat_answers(record: Record) -> Iterator[Said]:
     for question in _questions(record):
-        values = record[f"{question}{RESPONSES}"] or []
-        users, states = record.get(f"{question}{USERS}"), record.get(f"{question}{STATUS}")
+        values = fields.cell(record[f"{question}{RESPONSES}"]) or []
+        users, states = (fields.cell(record.get(f"{question}{end}")) for end in (USERS, STATUS))
         if not isinstance(values, list):
             raise RecordError(_("%(name)s must be a list.") % {"name": f"{question}{RESPONSES}"})
         for place, value in enumerate(values):

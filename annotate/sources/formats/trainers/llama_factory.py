@@ -7,7 +7,7 @@ from annotate.sources.candidates import Candidate, Content
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
-from annotate.sources.formats.trainers.trl import read_pair
+from annotate.sources.formats.trainers.trl import are_one_each, read_pair
 from annotate.sources.messages import is_answered, is_chat, read_chat, split_answer, split_chats
 
 # --- alpaca ------------------------------------------------------------------------------------------------------
@@ -28,7 +28,14 @@ def _alpaca_prompt(record: Record) -> Content:
     return fields.with_history(fields.join(fields.text(record, "instruction"), record.get("input")), record)
 
 
-ALPACA = Format("llama-factory-alpaca", noop("LLaMA-Factory (alpaca)"), JUDGED, _fits_alpaca, _read_alpaca)
+ALPACA = Format(
+    "llama-factory-alpaca",
+    noop("LLaMA-Factory (alpaca)"),
+    JUDGED,
+    _fits_alpaca,
+    _read_alpaca,
+    fits_together=are_one_each,
+)
 
 
 # --- sharegpt ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """TRL: `prompt`, `chosen`, `rejected`, as text or as messages. The prompt may be inside both of the others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from django.utils.translation import gettext as _
@@ -11,10 +11,14 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
+from annotate.sources.formats.views import may_be_several
 from annotate.sources.messages import Chat, as_answer, is_chat, read_content, split_chats, split_texts
 
 # What may stand beside two texts without a prompt. Any other text could be the prompt.
-ASIDE = ("id", "label", "margin", "source", "images", "tools", "chat_template_kwargs")
+ASIDE = (
+    *("id", "_id", "uuid", "label", "margin", "source", "images", "tools", "chat_template_kwargs", "metadata"),
+    *("split", "subset", "dataset", "language", "lang", "category", "created_at", "timestamp", "date"),
+)  # fmt: skip
 
 
 def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
@@ -28,7 +32,7 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
         prompt, completions = split_chats(chats)
         if record.get(prompt_key) not in (None, "", prompt, prompt[-1].get("content")):
             used.discard(prompt_key)
-    elif prompt_key in record:
+    elif record.get(prompt_key) is not None:
         prompt = fields.prompt_of(record, prompt_key, *CHOSEN)
         if _is_history_missing(record, prompt_key):
             used.add("history")
@@ -90,15 +94,21 @@ STEP_DPO = Format(
 def _fits(record: Record) -> bool:
     if not are_completions(record):
         return False
-    if "prompt" in record:
+    if record.get("prompt") is not None:
         return fields.has_contents(record, "prompt")
     if all(isinstance(record[side], str) for side in CHOSEN):
-        return not any(
-            isinstance(value, str | list | Mapping) and key not in (*CHOSEN, *ASIDE)
-            for key, value in record.items()
-        )
+        return not any(_may_be_prompt(key, value) for key, value in record.items())
     return all(is_chat(record[side]) for side in CHOSEN) and not fields.has_any(
         record, "messages", "conversations", *fields.PROMPT_KEYS
+    )
+
+
+def _may_be_prompt(key: object, value: object) -> bool:
+    """Return whether a value beside two texts may be their prompt. A number in a table is text."""
+    return (
+        isinstance(value, str | list | Mapping)
+        and key not in (*CHOSEN, *ASIDE)
+        and not fields.is_number(value)
     )
 
 
@@ -106,7 +116,12 @@ def _read(record: Record) -> Candidate:
     return read_pair(fields.read_cells(record, *CHOSEN))
 
 
-PREFERENCES = Format("trl", noop("TRL preferences"), JUDGED, _fits, _read)
+def are_one_each(records: Sequence[Record]) -> bool:
+    """Return whether not all completions may be several: lists of texts as JSON."""
+    return not all(map(may_be_several, records))
+
+
+PREFERENCES = Format("trl", noop("TRL preferences"), JUDGED, _fits, _read, fits_together=are_one_each)
 
 
 # --- Preferences under another name of the prompt ----------------------------------------------------------------
@@ -123,6 +138,7 @@ NAMED = Format(
     JUDGED,
     lambda record: bool(_prompt_key(record)) and are_completions(record),
     lambda record: read_pair(fields.read_cells(record, *CHOSEN), _prompt_key(record)),
+    fits_together=are_one_each,
 )
 
 

@@ -1,0 +1,227 @@
+"""A record says the same in every file that can hold it: in the cells of a table, and under names in capitals."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from annotate.sources.candidates import Candidate
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import find_format
+from annotate.sources.formats.fields import moment
+from annotate.sources.formats.views import KNOWN
+from tests.annotate.sources.test_formats import CASES
+
+USER, BLUE, GREEN = (
+    {"role": role, "content": text}
+    for role, text in (("user", "Sky?"), ("assistant", "Blue."), ("assistant", "Green."))
+)
+NAMED = [case for case in CASES if case[1].keys() <= KNOWN]
+PAIR = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}
+
+
+def as_cells(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as a table has it: its lists and objects are JSON, and its numbers texts."""
+    return {key: _as_cell(value) for key, value in record.items()}
+
+
+def _as_cell(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def without_metadata(found: list[Candidate]) -> list[Candidate]:
+    return [
+        replace(
+            one,
+            metadata=None,
+            prompt_metadata=None,
+            answers=tuple(answer._replace(metadata={}) for answer in one.answers),
+        )
+        for one in found
+    ]
+
+
+@pytest.mark.parametrize(("name", "record", "expected"), CASES, ids=[case[0] for case in CASES])
+def test_a_table_says_what_its_records_say(
+    name: str, record: dict[str, Any], expected: list[Candidate]
+) -> None:
+    found = find_format([as_cells(record)])
+    if name == "reward-bench":  # its lists of texts could be one completion each
+        assert found is None
+        return
+    assert found is not None
+    assert found.name == name
+    assert without_metadata(list(found.rows(as_cells(record)))) == without_metadata(expected)
+
+
+@pytest.mark.parametrize(("name", "record", "expected"), NAMED, ids=[case[0] for case in NAMED])
+def test_known_names_may_have_capital_letters(
+    name: str, record: dict[str, Any], expected: list[Candidate]
+) -> None:
+    titled = {key.replace("_", " ").title(): value for key, value in record.items()}
+    found = find_format([titled])
+    assert found is not None
+    assert found.name == name
+    assert without_metadata(list(found.rows(titled))) == without_metadata(expected)
+
+
+def test_metadata_keeps_the_names_of_the_file() -> None:
+    [found] = rows({**PAIR, "System": "Be brief.", "Language": "en", "Source": "web"})
+    assert found.prompt == [{"role": "system", "content": "Be brief."}, USER]
+    assert found.metadata == {"Language": "en", "Source": "web"}
+
+
+def test_two_columns_of_one_folded_name_are_two() -> None:
+    [found] = rows({**PAIR, "Language": "en", "language": "de"})
+    assert found.metadata == {"Language": "en", "language": "de"}
+
+
+# --- Cells -------------------------------------------------------------------------------------------------------
+
+
+def rows(record: dict[str, Any], *others: dict[str, Any]) -> list[Candidate]:
+    found = find_format([record, *others])
+    assert found is not None
+    return list(found.rows(record))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "Sky?", "chosen": [USER, BLUE], "rejected": [USER, GREEN]},
+        {"prompt": [USER], "chosen_response": [BLUE], "rejected_response": [GREEN]},
+        {"question": "Sky?", "chosen_response": [BLUE], "rejected_response": [GREEN]},
+        {"question": "Sky?", "response_chosen": [BLUE], "response_rejected": [GREEN]},
+    ],
+    ids=",".join,
+)
+def test_chats_in_cells_are_never_texts(record: dict[str, Any]) -> None:
+    assert rows(as_cells(record)) == rows(record)
+    assert rows(record)[0].answers[0].content == "Blue."
+
+
+@pytest.mark.parametrize(
+    "text", ['{"sky": "blue"}', "[1, 2]", '["blue"]', '[{"role": "user", "content": "x"}]']
+)
+def test_a_text_that_happens_to_be_json_stays_a_text(text: str) -> None:
+    [found] = rows({**PAIR, "chosen": text}, PAIR)
+    assert found.answers[0].content == text
+
+
+@pytest.mark.parametrize("text", ['{"sky": "blue"}', "[1, 2]", '["blue"]'])
+def test_a_text_beside_chats_in_cells_stays_a_text(text: str) -> None:
+    chats = {"context": [USER], "response1": text, "response2": "Green.", "overall_preference": -1}
+    [found] = rows(as_cells(chats))
+    assert found.answers[0].content == text
+
+
+def test_a_preference_in_a_cell_is_not_forgotten() -> None:
+    texts = {"prompt": "Sky?", "response_a": "Blue.", "response_b": "Green."}
+    for key, value in (
+        ("annotations", [{"annotator": "x", "choice": "B"}]),
+        ("meta", {"human": {"winner": "B"}}),
+        ("b_is_good", True),
+    ):
+        assert find_format([as_cells({**texts, key: value})]) is None
+    assert find_format([as_cells({"instruction": "Sky?", "output": ["Blue.", "Green."]})]) is None
+    assert find_format([as_cells({"prompt": ["a", "b"], "replies": ["Blue.", "Green."]})]) is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {**PAIR, "chosen": ["Blue."], "rejected": ["Green.", "Red."]},
+        {
+            "prompt": "Sky?",
+            "response-1": "Blue.",
+            "response-2": "Green.",
+            "rating-1": [{"user_id": "u", "value": 5, "status": "submitted"}],
+            "rating-2": [{"user_id": "u", "value": 1, "status": "submitted"}],
+        },
+        {"instruction": "Sky?", "output": ["Blue.", "Green."]},
+    ],
+    ids=",".join,
+)
+def test_what_python_printed_is_not_taken_for_a_text(record: dict[str, Any]) -> None:
+    printed = {key: str(value) for key, value in record.items()}
+    assert find_format([printed]) is None
+    numpy = {key: value.replace(", ", "\n ") for key, value in printed.items()}
+    assert find_format([numpy]) is None
+
+
+def test_one_answer_that_python_printed_is_a_text() -> None:
+    rows_of_words = [{"instruction": "Turn it.", "output": text} for text in ("['a', 'b']", "It is blue.")]
+    found = find_format(rows_of_words)
+    assert found is not None
+    assert found.name == "alpaca"
+
+
+def test_metadata_that_python_printed_keeps_no_file_unknown() -> None:
+    [found] = rows({**PAIR, "info": "{'lang': 'en'}"})
+    assert found.metadata == {"info": "{'lang': 'en'}"}
+    with pytest.raises(RecordError, match="as Python prints them"):
+        rows({"prompt": "Sky?", "chosen": str([USER, BLUE]), "rejected": str([USER, GREEN])})
+
+
+# --- Rows that say less ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nothing", [{}, {"prompt": None, "chosen": None, "rejected": None}], ids=str)
+def test_a_record_that_says_nothing_does_not_count(nothing: dict[str, Any]) -> None:
+    found = find_format([nothing, PAIR])
+    assert found is not None
+    assert found.name == "trl"
+
+
+def test_a_prompt_inside_both_may_stand_beside_what_is_no_prompt() -> None:
+    texts = {"chosen": "Sky? Blue.", "rejected": "Sky? Green."}
+    for more in (
+        {"prompt": None},
+        {"_id": {"$oid": "1"}, "metadata": {"lang": "en"}},
+        {"split": "train", "Unnamed: 0": "7", "created_at": "2024-01-01"},
+    ):
+        [found] = rows({**texts, **more})
+        assert found.prompt == "Sky?"
+        assert [answer.content for answer in found.answers] == [" Blue.", " Green."]
+
+
+def test_a_table_cuts_chats_to_the_judged_turn() -> None:
+    chat = [USER, BLUE, {"role": "user", "content": "Sea?"}, GREEN]
+    record = {
+        **{"question_id": 81, "model_a": "m1", "model_b": "m2", "winner": "model_a", "judge": "u", "turn": 1},
+        **{"conversation_a": chat, "conversation_b": [USER, GREEN, *chat[2:]]},
+    }
+    assert rows(as_cells(record))[0].answers == rows(record)[0].answers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "['\\d']",
+        "['a'" + "+1" * 20_000 + "]",
+        "['a'," + "-" * 60_000 + "1]",
+        "[" * 1_900 + "'a'" + "]" * 1_900,
+    ],
+    ids=["escape", "sum", "signs", "brackets"],
+)
+def test_what_only_looks_like_a_list_of_python_is_a_text(text: str) -> None:
+    [found] = rows({**PAIR, "chosen": text})
+    assert found.answers[0].content == text
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        ("1718660000.5", datetime(2024, 6, 17, 21, 33, 20, 500_000, tzinfo=UTC)),
+        (1718660000.5, datetime(2024, 6, 17, 21, 33, 20, 500_000, tzinfo=UTC)),
+        ("20240617", datetime(2024, 6, 17, tzinfo=UTC)),
+        ("2024", None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_seconds_in_a_cell_are_a_time_and_a_year_is_not(value: object, at: datetime | None) -> None:
+    assert moment(value) == at
