@@ -136,6 +136,19 @@ def test_each_difference_is_shown_at_one_height_in_both(
         desk.press("e")
 
 
+def test_a_mark_of_what_lacks_moves_no_line(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare("Repeat this.", "It was cold. The wind turned west. Stay in.", "It is cold. Stay in.")
+    desk = opened(open_desk)
+    desk.page.wait_for_load_state("networkidle")
+    desk.press("d")
+    expect(desk.page.locator("mark.gap")).to_have_count(1)
+    one, other = (height_in_pane(desk, side, ".prose") for side in "ab")
+    tall, taller = (desk.page.locator(f"#pane-{side} .prose").bounding_box() or {} for side in "ab")
+    assert (one, tall["height"]) == (other, taller["height"])
+
+
 def test_scrolling_together_keeps_the_same_difference_level(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
