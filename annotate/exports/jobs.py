@@ -133,7 +133,7 @@ def download(job: Export) -> FileResponse:
 def sweep() -> None:
     """Delete the files that have expired, and files that no row names."""
     drop_expired(Export.objects.all(), KEPT)
-    drop_unnamed(Export, FOLDER, KEPT)
+    drop_unnamed(Export, FOLDER, KEPT, live=Export.objects.live())
 
 
 # --- Writing -----------------------------------------------------------------------------------------------------

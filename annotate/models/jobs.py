@@ -100,7 +100,10 @@ class LostError(Exception):
 
 
 class FileJob(Job):
-    """A file that a worker makes, which can be downloaded until it expires. It goes to Django's storage whole."""
+    """A file that a worker makes, which can be downloaded until it expires. It goes to Django's storage whole.
+
+    Its name in the storage begins with its id, by which it is known before its row names it.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     created_by = models.ForeignKey(
