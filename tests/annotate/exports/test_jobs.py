@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import threading
 import time
 from datetime import timedelta
 
 import pytest
+from django.db import InterfaceError, OperationalError
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -227,3 +229,89 @@ def test_the_api_names_the_format_and_what_is_wrong_with_it(plain, chat, researc
     ):
         answer = client.get(path, query)
         assert (answer.status_code, answer.json()["field"]) == (400, field)
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
+def test_a_fault_of_the_database_ends_no_heartbeat(plain, researcher, client_for, monkeypatch, fault):
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    tell, beats = Export.tell, []
+
+    def tell_later(self, **progress):
+        if threading.current_thread().name.startswith("heartbeat"):
+            beats.append(1)
+            if len(beats) == 1:
+                raise fault("The database is away.")
+        return tell(self, **progress)
+
+    def read_slowly(project, query):
+        wait_for(lambda: len(beats) >= 3, 20)
+        return read_selection(project, query)
+
+    monkeypatch.setattr(Export, "tell", tell_later)
+    jobs.write(str(job.pk), read_slowly)
+    assert Export.objects.get().state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_writer_that_hangs_is_replaced(plain, researcher, client_for, monkeypatch):
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(jobs, "LONGEST_WITHOUT_A_ROW", 0.2)
+    monkeypatch.setattr(jobs, "SILENCE", timedelta(seconds=1))
+    is_over = threading.Event()
+
+    def hang(project, query):
+        assert is_over.wait(60)
+        return read_selection(project, query)
+
+    hung = jobs.write_beside(job, hang)
+    try:
+        wait_for(lambda: Export.objects.silent(jobs.SILENCE).exists(), 30)
+        jobs.write(str(job.pk), read_selection)
+    finally:
+        is_over.set()
+        hung.join()
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.file.name) == ("done", 2, f"exports/{job.pk}-2")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_that_waits_for_a_lock_holds_no_writer(plain, researcher, client_for, monkeypatch):
+    """SQLite waits half a minute for a lock that another connection has."""
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(jobs, "JOIN_SECONDS", 0.05)
+    tell, is_free, threads = Export.tell, threading.Event(), []
+
+    def wait_for_a_lock(self, **progress):
+        if threading.current_thread().name.startswith("heartbeat"):
+            threads.append(threading.current_thread())
+            assert is_free.wait(60)
+        return tell(self, **progress)
+
+    def read_slowly(project, query):
+        wait_for(lambda: threads, 20)
+        return read_selection(project, query)
+
+    monkeypatch.setattr(Export, "tell", wait_for_a_lock)
+    jobs.write(str(job.pk), read_slowly)
+    assert (Export.objects.get().state, threads[0].is_alive()) == ("done", True)
+    is_free.set()
+    threads[0].join(60)
+    assert (threads[0].is_alive(), len(threads), Export.objects.get().state) == (False, 1, "done")
+
+
+def test_no_heartbeat_beats_beside_a_transaction(plain, researcher, client_for, monkeypatch):
+    """No one would see it, and on SQLite it would wait for the lock of that transaction."""
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.0)
+    names = []
+
+    def read(project, query):
+        names.extend(thread.name for thread in threading.enumerate())
+        return read_selection(project, query)
+
+    jobs.write(str(job.pk), read)
+    assert not [name for name in names if name.startswith("heartbeat")]
+
+
