@@ -169,6 +169,55 @@ def test_a_wrong_clock_ends_no_file_early_or_late(plain, researcher, client_for,
     assert Export.objects.filter(expires_at__range=near).exists()
 
 
+@pytest.mark.parametrize("by", [2 * KEPT, -2 * KEPT], ids=["ahead", "behind"])
+@pytest.mark.parametrize("is_ready", [True, False], ids=["ready", "expired"])
+def test_page_api_and_download_agree_by_a_wrong_clock(
+    plain, researcher, client_for, monkeypatch, by, is_ready
+):
+    client = client_for(researcher)
+    job = prepare(client)
+    jobs.write(str(job.pk), read_selection)
+    Export.objects.update(expires_at=Now() + (KEPT if is_ready else -timedelta(seconds=1)))
+    told = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: told() + by)
+    address = f"/p/reviews/export/jobs/{job.pk}/"
+    page, pages = client.get(address).content.decode(), client.get("/p/reviews/export/").content.decode()
+    assert (f"{address}file/" in page, "has expired" in page) == (is_ready, not is_ready)
+    assert ("Expired" in pages) == (not is_ready)
+    api = "/api/v1/projects/reviews/export/jobs/"
+    assert client.get(f"{api}{job.pk}/").json()["can_be_downloaded"] == is_ready
+    assert client.get(api).json()["results"][0]["can_be_downloaded"] == is_ready
+    job.refresh_from_db()
+    same = client.get(f"{api}{job.pk}/file/", headers={"If-None-Match": f'"{job.sha256}"'})
+    assert same.status_code == (304 if is_ready else 404)
+    answer = client.get(f"{address}file/")
+    assert answer.status_code == (200 if is_ready else 404)
+    if is_ready:
+        assert b"".join(answer.streaming_content)
+
+
+@pytest.mark.parametrize("by", [2 * KEPT, -2 * KEPT], ids=["ahead", "behind"])
+def test_no_sweep_takes_a_file_before_its_row_names_it(plain, researcher, client_for, monkeypatch, by):
+    """Either the clock of the server that sweeps is wrong, or the one that the storage wrote the file by."""
+    job = prepare(client_for(researcher))
+    told, store = timezone.now, jobs.store_file
+
+    def store_and_sweep(job, name, *arguments):
+        stored = store(job, name, *arguments)
+        if by < timedelta():  # the storage is behind
+            written = time.time() + by.total_seconds()
+            os.utime(job.file.storage.path(stored), (written, written))
+        with monkeypatch.context() as wrong:
+            wrong.setattr(timezone, "now", lambda: told() + abs(by))
+            jobs.sweep()
+        return stored
+
+    monkeypatch.setattr(jobs, "store_file", store_and_sweep)
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, job.file.storage.exists(job.file.name)) == ("done", True)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, client_for, monkeypatch):
     job = prepare(client_for(researcher))
@@ -184,51 +233,6 @@ def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, cli
     assert Export.objects.get().state == "done"
 
 
-@pytest.mark.django_db(transaction=True)
-def test_without_a_worker_the_page_has_it_written(plain, researcher, client_for):
-    client = client_for(researcher)
-    job = prepare(client)
-    Export.objects.update(heard_at=timezone.now() - 2 * jobs.PATIENCE)
-    page = f"/p/reviews/export/jobs/{job.pk}/"
-    client.get(page, headers={"HX-Request": "true"})
-    wait_for(lambda: Export.objects.get().state == "done")
-    content = b"".join(client.get(f"{page}file/").streaming_content)
-    assert [json.loads(line)["comparison"] for line in content.splitlines()] == [plain[0].pk]
-
-
-def test_only_readers_of_the_project_prepare_and_download(
-    plain, researcher, owner, teammate, outsider, client_for
-):
-    job = prepare(client_for(researcher))
-    jobs.write(str(job.pk), read_selection)
-    page = f"/p/reviews/export/jobs/{job.pk}/"
-    for user, status in ((owner, 200), (researcher, 200), (teammate, 403), (outsider, 404), (None, 302)):
-        client = client_for(user)
-        for path in (page, f"{page}file/", "/p/reviews/export/card/", "/p/reviews/export/file/?format=kto"):
-            answer = client.get(path)
-            assert answer.status_code == status
-            if answer.streaming:
-                assert b"".join(answer.streaming_content)
-        changed = 302 if status == 200 else status
-        assert client.post(f"{page}cancel/").status_code == changed
-        if status != 200:
-            assert client.post(PREPARE).status_code == status
-            assert client.post("/p/reviews/export/push/").status_code == status
-
-
-def test_the_api_names_the_format_and_what_is_wrong_with_it(plain, chat, researcher, client_for):
-    client = client_for(researcher)
-    path = "/api/v1/projects/reviews/export/"
-    answer = client.get(path, {"format": "openai", "annotator": ["anna", "bela"]})
-    assert len(b"".join(answer.streaming_content).splitlines()) == 2
-    for query, field in (
-        ({"format": "docx"}, "format"),
-        ({"format": "jsonl"}, "texts"),
-        ({"format": "openai", "ties": "only"}, "ties"),
-        ({"formt": "csv"}, "formt"),
-    ):
-        answer = client.get(path, query)
-        assert (answer.status_code, answer.json()["field"]) == (400, field)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
 def test_a_fault_of_the_database_ends_no_heartbeat(plain, researcher, client_for, monkeypatch, fault):
@@ -315,3 +319,48 @@ def test_no_heartbeat_beats_beside_a_transaction(plain, researcher, client_for, 
     assert not [name for name in names if name.startswith("heartbeat")]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_without_a_worker_the_page_has_it_written(plain, researcher, client_for):
+    client = client_for(researcher)
+    job = prepare(client)
+    Export.objects.update(heard_at=timezone.now() - 2 * jobs.PATIENCE)
+    page = f"/p/reviews/export/jobs/{job.pk}/"
+    client.get(page, headers={"HX-Request": "true"})
+    wait_for(lambda: Export.objects.get().state == "done")
+    content = b"".join(client.get(f"{page}file/").streaming_content)
+    assert [json.loads(line)["comparison"] for line in content.splitlines()] == [plain[0].pk]
+
+
+def test_only_readers_of_the_project_prepare_and_download(
+    plain, researcher, owner, teammate, outsider, client_for
+):
+    job = prepare(client_for(researcher))
+    jobs.write(str(job.pk), read_selection)
+    page = f"/p/reviews/export/jobs/{job.pk}/"
+    for user, status in ((owner, 200), (researcher, 200), (teammate, 403), (outsider, 404), (None, 302)):
+        client = client_for(user)
+        for path in (page, f"{page}file/", "/p/reviews/export/card/", "/p/reviews/export/file/?format=kto"):
+            answer = client.get(path)
+            assert answer.status_code == status
+            if answer.streaming:
+                assert b"".join(answer.streaming_content)
+        changed = 302 if status == 200 else status
+        assert client.post(f"{page}cancel/").status_code == changed
+        if status != 200:
+            assert client.post(PREPARE).status_code == status
+            assert client.post("/p/reviews/export/push/").status_code == status
+
+
+def test_the_api_names_the_format_and_what_is_wrong_with_it(plain, chat, researcher, client_for):
+    client = client_for(researcher)
+    path = "/api/v1/projects/reviews/export/"
+    answer = client.get(path, {"format": "openai", "annotator": ["anna", "bela"]})
+    assert len(b"".join(answer.streaming_content).splitlines()) == 2
+    for query, field in (
+        ({"format": "docx"}, "format"),
+        ({"format": "jsonl"}, "texts"),
+        ({"format": "openai", "ties": "only"}, "ties"),
+        ({"formt": "csv"}, "formt"),
+    ):
+        answer = client.get(path, query)
+        assert (answer.status_code, answer.json()["field"]) == (400, field)
