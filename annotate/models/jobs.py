@@ -60,6 +60,7 @@ class Job(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = JobQuerySet.as_manager()
@@ -123,10 +124,10 @@ class FileJob(Job):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     heard_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, editable=False)
-
     can_be_downloaded = False  # until a query `with_expiry` says so
 
     objects = FileJobQuerySet.as_manager()  # type: ignore[misc] # django-stubs loses that it is the class's
+
     class Meta:
         abstract = True
         ordering = ["-created_at"]
