@@ -119,8 +119,8 @@ def look_after(jobs: JobQuerySet[Export], send: Callable[[str], None]) -> None:
     """Free jobs whose writer went silent, and tell a worker of those that wait."""
     jobs.silent(SILENCE).filter(attempt__gte=ATTEMPTS).give_up()
     old = jobs.filter(state=State.QUEUED, created_at__lt=Now() - KEPT)
-    old.filter(attempt=0).give_up(_("No worker took it. Prepare it once more."))
-    old.give_up(_("It was begun, and never ended. Prepare it once more."))
+    old.filter(attempt=0).give_up(_("No worker took it. Prepare it again."))
+    old.give_up(_("It was begun, and never ended. Prepare it again."))
     lost = jobs.live().filter(heard_at__lt=Now() - SILENCE)
     for pk in list(lost.values_list("pk", flat=True)):
         if lost.filter(pk=pk).update(state=State.QUEUED, heard_at=Now()):

@@ -25,7 +25,7 @@ def send_file(job: FileJob, content_type: str) -> FileResponse:
     try:
         file = job.file.open("rb")
     except OSError as error:
-        sentence = _("This file is no longer in the server’s storage. Ask for it once more.")
+        sentence = _("This file is no longer in the server’s storage. Prepare it again.")
         raise MissingError(sentence) from error
     answer = FileResponse(file, as_attachment=True, filename=job.filename, content_type=content_type)
     answer["Cache-Control"] = "no-store"

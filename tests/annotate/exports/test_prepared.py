@@ -147,8 +147,8 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
 @pytest.mark.parametrize(
     ("attempt", "sentence"),
     [
-        (0, "No worker took it. Prepare it once more."),
-        (1, "It was begun, and never ended. Prepare it once more."),
+        (0, "No worker took it. Prepare it again."),
+        (1, "It was begun, and never ended. Prepare it again."),
     ],
 )
 def test_a_job_that_waits_for_days_ends(plain, researcher, client_for, attempt, sentence):
