@@ -104,9 +104,8 @@ def test_a_merge_is_asked_for_once_cancelled_and_swept(
     merge.expires_at = timezone.now() - timedelta(days=1)
     merge.file.save("old", io.BytesIO(b"x"))
     path = Path(merge.file.path)
-    monkeypatch.setattr(
-        timezone, "now", lambda: datetime.now(UTC) - timedelta(days=2)
-    )  # the web server's clock
+    # By the web server's clock it is there for another day.
+    monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) - timedelta(days=2))
     assert "has expired" in client.get(first).content.decode()
     merging.sweep()
     assert not path.exists()
