@@ -2,30 +2,51 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Model
-from django.utils import timezone
+from django.db import connection
+from django.db.models import Model, QuerySet
 
 from primitives.chunks import chunks
 
 NAMES_AT_A_TIME = 1_000  # a statement takes only so many values
 
 
-def drop_unnamed(rows: type[Model], folder: str, kept: timedelta, fields: Sequence[str] = ("file",)) -> None:
+def drop_unnamed(
+    rows: type[Model],
+    folder: str,
+    kept: timedelta,
+    fields: Sequence[str] = ("file",),
+    *,
+    live: QuerySet[Any] | None = None,
+) -> None:
     """Delete old files of a folder that no row names: their writer was killed before it could tell.
 
+    Files whose name begins with the id of a `live` row stay, however old they seem: it may be about to name them.
     It looks at every file of the folder, so no request waits for it where files are kept for good.
     """
     storage: Any = rows._meta.get_field("file").storage  # type: ignore[union-attr]
     with suppress(OSError, NotImplementedError):  # none yet, or a storage that is away or lists nothing
-        for names in chunks((f"{folder}{name}" for name in storage.listdir(folder)[1]), NAMES_AT_A_TIME):
+        found = storage.listdir(folder)[1]
+        # After the files: a row that ended in between has named its file.
+        keys = [] if live is None else live.values_list("pk", flat=True)
+        begun = tuple(f"{folder}{key}" for key in keys)
+        now = _database_time()
+        for names in chunks((f"{folder}{name}" for name in found), NAMES_AT_A_TIME):
             named: set[str] = set()
             for field in fields:
                 named.update(
                     rows._default_manager.filter(**{f"{field}__in": names}).values_list(field, flat=True)
                 )
             for name in set(names) - named:
-                if timezone.now() - storage.get_modified_time(name) > kept:
+                if not name.startswith(begun) and now - storage.get_modified_time(name) > kept:
                     storage.delete(name)
+
+
+def _database_time() -> datetime:
+    """Return the time by the database's clock: that of a web server may be days ahead."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_TIMESTAMP")
+        told = cursor.fetchone()[0]
+    return told if isinstance(told, datetime) else datetime.fromisoformat(told).replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
@@ -131,8 +132,7 @@ class Jobs(Endpoint):
 
     @operation("List prepared files", "The newest first.", roles=READERS, gives=Listing(JobOut))
     def get(self, call: Call) -> Response:
-        found = Export.objects.filter(project=call.project).select_related("created_by")
-        return page_of(call.request, found, JobOut, LatestFirst)
+        return page_of(call.request, _jobs(call), JobOut, LatestFirst)
 
     @operation(
         "Prepare a file",
@@ -203,7 +203,11 @@ class JobCancellation(Endpoint):
 
 
 def _job(call: Call, job_id: UUID) -> Export:
-    return get_object_or_404(Export.objects.select_related("created_by"), project=call.project, pk=job_id)
+    return get_object_or_404(_jobs(call), pk=job_id)
+
+
+def _jobs(call: Call) -> QuerySet[Export]:
+    return Export.objects.filter(project=call.project).with_expiry().select_related("created_by")
 
 
 class Snapshots(Endpoint):

@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import FileResponse
@@ -40,6 +40,8 @@ PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by the
 SILENCE = timedelta(seconds=30)  # who did not tell that it is alive for so long is replaced
 HEARTBEAT = 1.0  # seconds, while chunks come
 QUIET_HEARTBEAT = 5.0  # seconds, while a job counts, or waits for its first rows
+LONGEST_WITHOUT_A_ROW = 3600.0  # seconds, after which a writer is taken to hang, and is replaced
+JOIN_SECONDS = 1.0  # for the end of a heartbeat, which may wait for a lock of the database for much longer
 # Another message is sent while a job waits: without an end they would pile up where every worker is busy.
 MESSAGE_LIFE = timedelta(minutes=30)
 ATTEMPTS = 3
@@ -96,8 +98,9 @@ def write(job_id: str, read: Read) -> None:
     if job is None or not _take(job):
         return
     try:
-        with _heartbeat(job):
-            _write(job, read(job.project, job.query))
+        progress = _Progress(job)
+        with _heartbeat(progress):
+            _write(job, read(job.project, job.query), progress)
     except LostError:
         pass
     except RefusalError as refused:
@@ -116,8 +119,8 @@ def look_after(jobs: JobQuerySet[Export], send: Callable[[str], None]) -> None:
     """Free jobs whose writer went silent, and tell a worker of those that wait."""
     jobs.silent(SILENCE).filter(attempt__gte=ATTEMPTS).give_up()
     old = jobs.filter(state=State.QUEUED, created_at__lt=Now() - KEPT)
-    old.filter(attempt=0).give_up(_("No worker took it. Prepare it once more."))
-    old.give_up(_("It was begun, and never ended. Prepare it once more."))
+    old.filter(attempt=0).give_up(_("No worker took it. Prepare it again."))
+    old.give_up(_("It was begun, and never ended. Prepare it again."))
     lost = jobs.live().filter(heard_at__lt=Now() - SILENCE)
     for pk in list(lost.values_list("pk", flat=True)):
         if lost.filter(pk=pk).update(state=State.QUEUED, heard_at=Now()):
@@ -133,7 +136,7 @@ def download(job: Export) -> FileResponse:
 def sweep() -> None:
     """Delete the files that have expired, and files that no row names."""
     drop_expired(Export.objects.all(), KEPT)
-    drop_unnamed(Export, FOLDER, KEPT)
+    drop_unnamed(Export, FOLDER, KEPT, live=Export.objects.live())
 
 
 # --- Writing -----------------------------------------------------------------------------------------------------
@@ -148,47 +151,69 @@ def _take(job: Export) -> bool:
     return False
 
 
-@contextmanager
-def _heartbeat(job: Export) -> Iterator[None]:
-    """Tell that a writer is alive, by a thread of its own: the first rows of a large file may take minutes."""
-    is_over = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not is_over.wait(QUIET_HEARTBEAT) and job.tell():
-                pass
-        except DatabaseError as error:  # the writer meets it too, or goes silent
-            logger.warning("Export %s could not tell that it is alive: %s", job.pk, error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=beat, name=f"heartbeat of export {job.pk}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-
-
 @dataclass
 class _Progress:
     """The progress of a job, told once a second."""
 
     job: Export
     told: float = 0.0
+    moved: float = field(default_factory=time.monotonic)
+
+    @property
+    def hangs(self) -> bool:
+        return time.monotonic() - self.moved > LONGEST_WITHOUT_A_ROW
 
     def tell(self, rows: int) -> None:
         """Tell it, and raise LostError if the job is no longer ours."""
-        if time.monotonic() - self.told >= HEARTBEAT:
-            self.told = time.monotonic()
+        self.moved = time.monotonic()
+        if self.moved - self.told >= HEARTBEAT:
+            self.told = self.moved
             if not self.job.tell(rows=rows):
                 raise LostError
 
 
-def _write(job: Export, selection: Selection) -> None:
+@contextmanager
+def _heartbeat(progress: _Progress) -> Iterator[None]:
+    """Tell that a writer is alive, by a thread of its own: the first rows of a large file may take minutes.
+
+    A writer in a transaction has none. No one would see its row, and SQLite would wait for the transaction's lock.
+    """
+    if connection.in_atomic_block:
+        yield
+        return
+    is_over = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not is_over.wait(QUIET_HEARTBEAT) and not progress.hangs and _is_heard(progress.job):
+                pass
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of export {progress.job.pk}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(JOIN_SECONDS)  # if it still waits for a lock, it ends by itself
+
+
+def _is_heard(job: Export) -> bool:
+    """Tell that a writer is alive. Return False if the job is no longer its own.
+
+    A database that is away for a moment ends no heartbeat.
+    """
+    try:
+        return job.tell()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("Export %s could not tell that it is alive: %s", job.pk, error)
+        connection.close()
+        return True
+
+
+def _write(job: Export, selection: Selection, progress: _Progress) -> None:
     """Write to a file of this machine, then to the storage, so that a half-written one is never there."""
-    progress = _Progress(job)
     job.tell(expected=account.estimate(selection))
     found, digest, size = open_download(selection), hashlib.sha256(), 0
     with tempfile.TemporaryFile() as file:

@@ -13,19 +13,19 @@ from django.http import FileResponse
 from django.utils.translation import gettext as _
 
 from annotate.errors import MissingError
-from annotate.models.jobs import FileJob, Job, JobQuerySet
+from annotate.models.jobs import FileJob, Job, JobQuerySet, can_be_downloaded
 
 BEAT_SECONDS = 1.0  # between two beats of a writer whose file is being stored
 
 
 def send_file(job: FileJob, content_type: str) -> FileResponse:
     """Return the file of a job as a download with its hash, until it expires. Raises MissingError."""
-    if not type(job)._default_manager.exclude(file="").filter(pk=job.pk, expires_at__gt=Now()).exists():
-        raise MissingError(_("This file is not ready, or it has expired. Ask for it once more."))
+    if not type(job)._default_manager.filter(can_be_downloaded(), pk=job.pk).exists():
+        raise MissingError(_("This file is not ready, or it has expired. Prepare it again."))
     try:
         file = job.file.open("rb")
     except OSError as error:
-        sentence = _("This file is no longer in the server’s storage. Ask for it once more.")
+        sentence = _("This file is no longer in the server’s storage. Prepare it again.")
         raise MissingError(sentence) from error
     answer = FileResponse(file, as_attachment=True, filename=job.filename, content_type=content_type)
     answer["Cache-Control"] = "no-store"

@@ -48,11 +48,11 @@ def again_on_race(function: Callable[P, T]) -> Callable[P, T]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         if _is_retried.get():
             return function(*args, **kwargs)
-        outermost = _is_retried.set(True)
+        token = _is_retried.set(True)
         try:
             return retried(*args, **kwargs)
         finally:
-            _is_retried.reset(outermost)
+            _is_retried.reset(token)
 
     def retried(*args: P.args, **kwargs: P.kwargs) -> T:
         for _ in range(ATTEMPTS - 1):

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from django.conf import settings as site
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -34,6 +34,13 @@ class JobQuerySet(models.QuerySet[J]):
         return self.live().update(state=Job.State.CANCELLED, finished_at=Now())
 
 
+class FileJobQuerySet(JobQuerySet[J]):
+    def with_expiry(self) -> Self:
+        """Tell of each whether it `can_be_downloaded`, by the same clock as the download."""
+        is_there = Case(When(can_be_downloaded(), then=Value(True)), default=Value(False))
+        return self.annotate(can_be_downloaded=is_there)
+
+
 class Job(models.Model):
     """Something that a worker makes. `attempt` is a fence: a worker that was replaced writes nothing more.
 
@@ -53,6 +60,7 @@ class Job(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = JobQuerySet.as_manager()
@@ -100,7 +108,10 @@ class LostError(Exception):
 
 
 class FileJob(Job):
-    """A file that a worker makes, which can be downloaded until it expires. It goes to Django's storage whole."""
+    """A file that a worker makes, which can be downloaded until it expires. It goes to Django's storage whole.
+
+    Its name in the storage begins with its id, by which it is known before its row names it.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     created_by = models.ForeignKey(
@@ -113,14 +124,18 @@ class FileJob(Job):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     heard_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+    can_be_downloaded = False  # until a query `with_expiry` says so
+
+    objects = FileJobQuerySet.as_manager()  # type: ignore[misc] # django-stubs loses that it is the class's
 
     class Meta:
         abstract = True
         ordering = ["-created_at"]
 
-    @property
-    def can_be_downloaded(self) -> bool:
-        return bool(self.file) and self.expires_at is not None and timezone.now() < self.expires_at
+
+def can_be_downloaded() -> Q:
+    """Return the condition that a file is there and has not expired, by the database's clock."""
+    return ~Q(file="") & Q(expires_at__gt=Now())
 
 
 def is_whole() -> Q:

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -44,7 +45,7 @@ def _page(request: ProjectRequest, form: ExportForm, push: PushForm | None = Non
         "valid": valid,
         "account": _account(form) if counted and valid else None,
         "is_large": account.is_large(request.project),
-        "jobs": Export.objects.filter(project=request.project).select_related("created_by")[:JOBS_SHOWN],
+        "jobs": _jobs(request)[:JOBS_SHOWN],
         "people": _numbered(form) if request.membership.role == Role.ADMIN else [],
     }
     template = "annotate/_export_account.html" if request.htmx else "annotate/export.html"
@@ -130,7 +131,7 @@ def prepare(request: ProjectRequest) -> Answer:
 @project_view(*READERS)
 def job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
     """Show how far a file is. If no worker took it, it is written here."""
-    found = get_object_or_404(Export.objects.select_related("created_by"), project=request.project, pk=job_id)
+    found = get_object_or_404(_jobs(request), pk=job_id)
     if jobs.is_waiting(found):
         jobs.write_beside(found, read_selection)
     share = min(found.rows / found.expected, 1) if found.expected else None
@@ -138,6 +139,10 @@ def job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
     return render(
         request, "annotate/_export_job.html" if request.htmx else "annotate/export_job.html", context
     )
+
+
+def _jobs(request: ProjectRequest) -> QuerySet[Export]:
+    return Export.objects.filter(project=request.project).with_expiry().select_related("created_by")
 
 
 @require_GET

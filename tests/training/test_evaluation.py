@@ -10,7 +10,7 @@ from primitives.statistics import NORMAL_95
 from training.standings.strengths import Match, fit, rank, sigmoid
 
 
-def meetings(tally: dict[tuple[int, int], tuple[int, int, int]]) -> list[Match]:
+def matches(tally: dict[tuple[int, int], tuple[int, int, int]]) -> list[Match]:
     """Return judgments, each of a comparison of its own by one annotator: (a, b) -> a's wins, b's wins, ties."""
     found: list[Match] = []
     for (a, b), counts in tally.items():
@@ -20,7 +20,7 @@ def meetings(tally: dict[tuple[int, int], tuple[int, int, int]]) -> list[Match]:
 
 
 def strengths(tally: dict[tuple[int, int], tuple[int, int, int]]) -> dict[int, float]:
-    return dict(fit(meetings(tally), 1, lengths=False).strengths)
+    return dict(fit(matches(tally), 1, lengths=False).strengths)
 
 
 def test_bradley_terry_of_two_policies_is_the_log_odds() -> None:
@@ -91,7 +91,7 @@ def test_a_preference_for_long_texts_is_told_from_strength() -> None:
 
 
 def test_ranking_is_strongest_first_with_its_counts() -> None:
-    ranked = rank(meetings({(1, 2): (10, 30, 4), (2, 3): (25, 15, 0)}), anchor=1)
+    ranked = rank(matches({(1, 2): (10, 30, 4), (2, 3): (25, 15, 0)}), anchor=1)
     assert [strength.policy for strength in ranked] == [2, 3, 1]
     assert ranked[0].beats_anchor.low > 0.5  # 30 of 40 is a clear lead
     assert ranked[0].beats_anchor.count == 84
@@ -99,7 +99,7 @@ def test_ranking_is_strongest_first_with_its_counts() -> None:
 
 def test_independent_judgments_give_the_interval_of_log_odds() -> None:
     """sd of ln(a/b) is sqrt(1/a + 1/b): 160 to 80 wins give sigmoid(ln 2 +- 1.96 * 0.137)."""
-    strength = next(s for s in rank(meetings({(1, 2): (80, 160, 0)}), anchor=1) if s.policy == 2)
+    strength = next(s for s in rank(matches({(1, 2): (80, 160, 0)}), anchor=1) if s.policy == 2)
     half = NORMAL_95 * math.sqrt(1 / 160 + 1 / 80)
     assert strength.beats_anchor.low == pytest.approx(sigmoid(math.log(2) - half), abs=0.005)
     assert strength.beats_anchor.high == pytest.approx(sigmoid(math.log(2) + half), abs=0.005)
@@ -107,12 +107,12 @@ def test_independent_judgments_give_the_interval_of_log_odds() -> None:
 
 def test_few_judgments_are_no_more_certain_than_their_model() -> None:
     """Four ties have no spread at all. With the prior's, five games of p = 1/2 tell 5 / 4: the sd is sqrt(4 / 5)."""
-    assert fit(meetings({(1, 2): (0, 0, 4)}), 1, lengths=False).errors[2] == pytest.approx(math.sqrt(4 / 5))
+    assert fit(matches({(1, 2): (0, 0, 4)}), 1, lengths=False).errors[2] == pytest.approx(math.sqrt(4 / 5))
 
 
 def test_ten_equal_verdicts_on_one_comparison_count_as_one() -> None:
     """The score of a cluster is ten times a judgment's, and clusters are a tenth: the error is sqrt(10) times."""
-    alone = meetings({(1, 2): (8, 16, 0)})
+    alone = matches({(1, 2): (8, 16, 0)})
     together = [
         Match(m.comparison, f"ann {copy}", m.first, m.second, m.share) for m in alone for copy in range(10)
     ]

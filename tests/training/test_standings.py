@@ -9,7 +9,7 @@ from annotate.imports.writing import write
 from annotate.models import Comparison, Policy
 from tests.factories import compare, say
 from training.standings.gates import Gate
-from training.standings.policies import find_meetings, rank_policies
+from training.standings.policies import find_matches, rank_policies
 from training.standings.records import records_of
 
 
@@ -33,14 +33,14 @@ def between(project, other):
 def test_a_comparison_at_random_ranks_both_policies(project, teammate, between, other):
     for fields in ({}, {"arm": "control", "propensity": 0.2}, {"kind": "gate"}):
         say(teammate, between(**fields), "first")
-    assert len(find_meetings(project)) == 3
+    assert len(find_matches(project)) == 3
     [record] = records_of(other)
     assert (record.other, record.wins, record.losses) == (project.current_policy, 0, 3)
 
 
 def test_what_a_probe_chose_ranks_no_policy(project, teammate, between, other):
     say(teammate, between(arm="probe", propensity=0.8), "first")
-    assert find_meetings(project) == records_of(other) == []
+    assert find_matches(project) == records_of(other) == []
 
 
 def test_gold_and_repeats_rank_no_policy(project, teammate, between, other):
@@ -50,12 +50,12 @@ def test_gold_and_repeats_rank_no_policy(project, teammate, between, other):
         kind="repeat", repeat_of=between().pk, reserved_for=teammate
     )
     say(teammate, original, "first")
-    assert find_meetings(project) == records_of(other) == []
+    assert find_matches(project) == records_of(other) == []
 
 
 def test_two_completions_of_one_policy_rank_it_against_none(project, teammate, make_comparisons):
     say(teammate, make_comparisons()[0], "first")
-    assert find_meetings(project) == records_of(project.current_policy) == []
+    assert find_matches(project) == records_of(project.current_policy) == []
 
 
 def test_the_policy_that_was_met_most_is_the_first_record(project, teammate, between, other):
@@ -80,7 +80,7 @@ def test_a_record_has_the_interval_of_a_gate_without_a_plan(project, teammate, b
 def test_a_side_that_a_file_does_not_know_is_no_side(project):
     opinions = (PairOpinion("maria", "prefer", 0), PairOpinion("ivan", "prefer", 0, left=0))
     write(project, [(1, Item(prompt="P", completions=("a", "b"), policies=("x", "y"), opinions=opinions))])
-    assert sorted(match.side for match in find_meetings(project)) == [0, 1]
+    assert sorted(match.side for match in find_matches(project)) == [0, 1]
 
 
 def test_standings_are_measured_once_for_the_same_judgments(project, teammate, between, other):

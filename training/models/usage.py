@@ -75,7 +75,6 @@ class Answer(Job):
     )
     worker = models.CharField(max_length=255, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
-    heard_at = models.DateTimeField(null=True, blank=True)
     words_at = models.DateTimeField(
         null=True, blank=True, help_text=_("When the first words could be shown.")
     )

@@ -29,7 +29,7 @@ ROWS_AT_A_TIME = 500
 
 Entry = dict[str, Any]  # a line of prompts.jsonl
 Sample = dict[str, Any]  # a line of samples.jsonl
-Written = tuple[Completion, Completion]  # of one prompt, beside each other
+CompletionPair = tuple[Completion, Completion]  # of one prompt, beside each other
 
 
 def fresh_entries(round_: Round, count: int, terms: Terms = AT_RANDOM) -> list[Entry]:
@@ -101,7 +101,7 @@ class NewComparisons:
     def add(
         self,
         round_: Round,
-        pair: tuple[Completion, Completion],
+        pair: CompletionPair,
         kind: Comparison.Kind,
         priority: int,
         **choice: Any,
@@ -147,7 +147,7 @@ def make_comparisons(
     """
     made = NewComparisons()
     previous = _by_entry(previous_samples)
-    gate: list[list[Written]] = []
+    gate: list[list[CompletionPair]] = []
     chosen: dict[Key, Completion | None] = {}
     for entry, samples in _by_entry(new_samples).items():
         purpose, _number, name = entry.split("/")
@@ -169,7 +169,7 @@ def make_comparisons(
     return made
 
 
-def _pairs(written: Sequence[Completion], before: Sequence[Completion] | None) -> list[Written]:
+def _pairs(written: Sequence[Completion], before: Sequence[Completion] | None) -> list[CompletionPair]:
     """Return completions beside those of the policy before, or, if none wrote, two and two of them."""
     if before is None:
         return list(zip(written[0::2], written[1::2], strict=False))
@@ -188,7 +188,7 @@ def _add_shown(
         made.add(round_, (first, second), Comparison.Kind.STANDARD, FRESH_PRIORITY, **choice)
 
 
-def _add_gate(made: NewComparisons, round_: Round, gate: Sequence[Sequence[Written]]) -> None:
+def _add_gate(made: NewComparisons, round_: Round, gate: Sequence[Sequence[CompletionPair]]) -> None:
     """Add the first sample of every prompt, then the second of every prompt: people see different prompts first."""
     for pairs in zip_longest(*gate):
         for pair in filter(None, pairs):

@@ -14,7 +14,7 @@ from training.models import Round
 from training.standings.gates import opinions, share_for
 from training.standings.strengths import Match, Strength, rank
 
-MOST_MEETINGS = 50_000  # the newest judgments between policies: more would keep a page waiting
+MOST_MATCHES = 50_000  # the newest judgments between policies: more would keep a page waiting
 
 
 def between_policies(project_id: int) -> QuerySet[Judgment]:
@@ -28,7 +28,7 @@ def between_policies(project_id: int) -> QuerySet[Judgment]:
     )
 
 
-def find_meetings(project: Project) -> list[Match]:
+def find_matches(project: Project) -> list[Match]:
     """Return the newest judgments between two policies. Lengths are in characters."""
     rows = (
         between_policies(project.pk)
@@ -42,7 +42,7 @@ def find_meetings(project: Project) -> list[Match]:
             Case(When(sides_known=False, then=0), When(left=F("comparison__first"), then=1), default=-1),
             Length("comparison__first__text"),
             Length("comparison__second__text"),
-        )[:MOST_MEETINGS]
+        )[:MOST_MATCHES]
     )
     return [
         Match(comparison, annotator, first, second, share, side, math.log((1 + length) / (1 + other)))
@@ -67,10 +67,10 @@ def rank_policies(project: Project) -> list[tuple[Policy, Strength | None]]:
 
 def measure_strengths(project: Project) -> list[Strength]:
     """Return the strengths of the policies that met, the strongest first."""
-    meetings = find_meetings(project)
+    matches = find_matches(project)
     # The oldest that met another: one that never wrote would leave all others without a strength.
-    oldest = min((min(meeting.first, meeting.second) for meeting in meetings), default=None)
-    return rank(meetings, oldest) if oldest is not None else []
+    oldest = min((min(match.first, match.second) for match in matches), default=None)
+    return rank(matches, oldest) if oldest is not None else []
 
 
 def find_anchor(places: Iterable[tuple[Policy, Strength | None]]) -> Policy | None:

@@ -50,13 +50,13 @@ class Strength:
     at_equal_length: Estimate
 
 
-def rank(meetings: Sequence[Match], anchor: int) -> list[Strength]:
+def rank(matches: Sequence[Match], anchor: int) -> list[Strength]:
     """Return the policies by strength, strongest first. Those that nothing connects to the anchor are left out."""
-    plain, controlled = fit(meetings, anchor, lengths=False), fit(meetings, anchor, lengths=True)
+    plain, controlled = fit(matches, anchor, lengths=False), fit(matches, anchor, lengths=True)
     met: dict[int, int] = defaultdict(int)
-    for meeting in meetings:
-        met[meeting.first] += 1
-        met[meeting.second] += 1
+    for match in matches:
+        met[match.first] += 1
+        met[match.second] += 1
     found = [
         Strength(
             policy,
@@ -84,7 +84,7 @@ class Fit:
         return Estimate(sigmoid(value), sigmoid(value - half), sigmoid(value + half), count)
 
 
-def fit(meetings: Sequence[Match], anchor: int, *, lengths: bool) -> Fit:
+def fit(matches: Sequence[Match], anchor: int, *, lengths: bool) -> Fit:
     """Fit log-strengths: P(a beats b) = sigmoid(a - b + left * side + longer * length) (Bradley and Terry 1952).
 
     Maximum likelihood by Newton's method, a tie being half a win for each, with PRIOR_TIES ties added to each pair
@@ -92,17 +92,17 @@ def fit(meetings: Sequence[Match], anchor: int, *, lengths: bool) -> Fit:
     comparison, and by annotator too where there are FEWEST_ANNOTATORS (Cameron, Gelbach and Miller 2011): judgments
     of one comparison, or of one annotator, are not independent. The larger of both variances counts.
     """
-    linked = _linked(meetings, anchor)
-    among = [meeting for meeting in meetings if meeting.first in linked]
+    linked = _linked(matches, anchor)
+    among = [match for match in matches if match.first in linked]
     layout = _Layout(sorted(linked - {anchor}), lengths)
     cells = _cells(among, layout)
     values, information = _maximize(cells, layout.size)
     inverse = _invert(_decompose(information))
-    scores = [(meeting, _score(meeting, layout, values)) for meeting in among]
-    variances = _variances(scores, inverse, lambda meeting: meeting.comparison)
-    if len({meeting.annotator for meeting in among}) >= FEWEST_ANNOTATORS:
-        by_annotator = _variances(scores, inverse, lambda meeting: meeting.annotator)
-        alone = _variances(scores, inverse, lambda meeting: (meeting.comparison, meeting.annotator))
+    scores = [(match, _score(match, layout, values)) for match in among]
+    variances = _variances(scores, inverse, lambda match: match.comparison)
+    if len({match.annotator for match in among}) >= FEWEST_ANNOTATORS:
+        by_annotator = _variances(scores, inverse, lambda match: match.annotator)
+        alone = _variances(scores, inverse, lambda match: (match.comparison, match.annotator))
         two_way = [a + b - c for a, b, c in zip(variances, by_annotator, alone, strict=True)]
         variances = [max(pair) for pair in zip(variances, two_way, strict=True)]
     # The sandwich of very few judgments is too narrow: the model's own error is the least.
@@ -122,7 +122,7 @@ class _Layout:
         self.size = self.side + 1 + lengths
 
     def features(self, first: int, second: int, side: float, length: float) -> dict[int, float]:
-        """Return what a meeting takes of each parameter, by its place."""
+        """Return what a match takes of each parameter, by its place."""
         found: dict[int, float] = {}
         if first in self.places:
             found[self.places[first]] = 1.0
@@ -138,11 +138,11 @@ class _Layout:
 Cell = tuple[dict[int, float], float, float]  # features, the sum of shares, their number
 
 
-def _linked(meetings: Iterable[Match], start: int) -> set[int]:
+def _linked(matches: Iterable[Match], start: int) -> set[int]:
     neighbours: dict[int, set[int]] = defaultdict(set)
-    for meeting in meetings:
-        neighbours[meeting.first].add(meeting.second)
-        neighbours[meeting.second].add(meeting.first)
+    for match in matches:
+        neighbours[match.first].add(match.second)
+        neighbours[match.second].add(match.first)
     found, frontier = {start}, [start]
     while frontier:
         new = neighbours[frontier.pop()] - found
@@ -155,13 +155,13 @@ def _rounded(length: float) -> float:
     return round(max(-LONGEST_RATIO, min(LONGEST_RATIO, length)) * BINS) / BINS
 
 
-def _cells(meetings: Iterable[Match], layout: _Layout) -> list[Cell]:
-    """Return the meetings by what they have in common, and the prior's ties."""
+def _cells(matches: Iterable[Match], layout: _Layout) -> list[Cell]:
+    """Return the matches by what they have in common, and the prior's ties."""
     sums: dict[tuple[int, int, int, float], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for meeting in meetings:
-        length = _rounded(meeting.length) if layout.lengths else 0.0
-        cell = sums[meeting.first, meeting.second, meeting.side, length]
-        cell[0] += meeting.share
+    for match in matches:
+        length = _rounded(match.length) if layout.lengths else 0.0
+        cell = sums[match.first, match.second, match.side, length]
+        cell[0] += match.share
         cell[1] += 1
     pairs = {tuple(sorted(key[:2])) for key in sums}
     prior = [(layout.features(a, b, 0, 0), PRIOR_TIES / 2, PRIOR_TIES) for a, b in pairs]
@@ -208,18 +208,18 @@ def _likelihood(cells: Sequence[Cell], values: Vector) -> tuple[Vector, Matrix]:
 Scored = tuple[Match, dict[int, float]]
 
 
-def _score(meeting: Match, layout: _Layout, values: Vector) -> dict[int, float]:
-    """Return the gradient of one meeting's log-likelihood."""
-    features = layout.features(meeting.first, meeting.second, meeting.side, _rounded(meeting.length))
-    surplus = meeting.share - sigmoid(sum(values[place] * weight for place, weight in features.items()))
+def _score(match: Match, layout: _Layout, values: Vector) -> dict[int, float]:
+    """Return the gradient of one match's log-likelihood."""
+    features = layout.features(match.first, match.second, match.side, _rounded(match.length))
+    surplus = match.share - sigmoid(sum(values[place] * weight for place, weight in features.items()))
     return {place: weight * surplus for place, weight in features.items()}
 
 
 def _variances(scores: Sequence[Scored], inverse: Matrix, cluster: Callable[[Match], Hashable]) -> Vector:
     """Return the diagonal of the sandwich: inverse information, squared sums of scores by cluster, inverse again."""
     sums: dict[Hashable, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for meeting, score in scores:
-        inside = sums[cluster(meeting)]
+    for match, score in scores:
+        inside = sums[cluster(match)]
         for place, value in score.items():
             inside[place] += value
     many = len(sums)

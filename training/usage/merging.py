@@ -111,7 +111,7 @@ def sweep() -> None:
 
 def _drop_left_behind() -> None:
     """Delete what workers left that were killed: files in the storage, and on this machine what they merged in."""
-    drop_unnamed(MergedWeights, FOLDER, KEPT)
+    drop_unnamed(MergedWeights, FOLDER, KEPT, live=MergedWeights.objects.live())
     folders = list(_workplace().glob("*-*"))  # before their rows are looked for, which are there first
     rows = MergedWeights.objects.filter(state=State.RUNNING).values_list("pk", "attempt")
     running = {f"{key}-{attempt}" for key, attempt in rows}

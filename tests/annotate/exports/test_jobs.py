@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import threading
 import time
 from datetime import timedelta
 
 import pytest
+from django.db import InterfaceError, OperationalError
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -167,6 +169,55 @@ def test_a_wrong_clock_ends_no_file_early_or_late(plain, researcher, client_for,
     assert Export.objects.filter(expires_at__range=near).exists()
 
 
+@pytest.mark.parametrize("by", [2 * KEPT, -2 * KEPT], ids=["ahead", "behind"])
+@pytest.mark.parametrize("is_ready", [True, False], ids=["ready", "expired"])
+def test_page_api_and_download_agree_by_a_wrong_clock(
+    plain, researcher, client_for, monkeypatch, by, is_ready
+):
+    client = client_for(researcher)
+    job = prepare(client)
+    jobs.write(str(job.pk), read_selection)
+    Export.objects.update(expires_at=Now() + (KEPT if is_ready else -timedelta(seconds=1)))
+    told = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: told() + by)
+    address = f"/p/reviews/export/jobs/{job.pk}/"
+    page, pages = client.get(address).content.decode(), client.get("/p/reviews/export/").content.decode()
+    assert (f"{address}file/" in page, "has expired" in page) == (is_ready, not is_ready)
+    assert ("Expired" in pages) == (not is_ready)
+    api = "/api/v1/projects/reviews/export/jobs/"
+    assert client.get(f"{api}{job.pk}/").json()["can_be_downloaded"] == is_ready
+    assert client.get(api).json()["results"][0]["can_be_downloaded"] == is_ready
+    job.refresh_from_db()
+    same = client.get(f"{api}{job.pk}/file/", headers={"If-None-Match": f'"{job.sha256}"'})
+    assert same.status_code == (304 if is_ready else 404)
+    answer = client.get(f"{address}file/")
+    assert answer.status_code == (200 if is_ready else 404)
+    if is_ready:
+        assert b"".join(answer.streaming_content)
+
+
+@pytest.mark.parametrize("by", [2 * KEPT, -2 * KEPT], ids=["ahead", "behind"])
+def test_no_sweep_takes_a_file_before_its_row_names_it(plain, researcher, client_for, monkeypatch, by):
+    """Either the clock of the server that sweeps is wrong, or the one that the storage wrote the file by."""
+    job = prepare(client_for(researcher))
+    told, store = timezone.now, jobs.store_file
+
+    def store_and_sweep(job, name, *arguments):
+        stored = store(job, name, *arguments)
+        if by < timedelta():  # the storage is behind
+            written = time.time() + by.total_seconds()
+            os.utime(job.file.storage.path(stored), (written, written))
+        with monkeypatch.context() as wrong:
+            wrong.setattr(timezone, "now", lambda: told() + abs(by))
+            jobs.sweep()
+        return stored
+
+    monkeypatch.setattr(jobs, "store_file", store_and_sweep)
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, job.file.storage.exists(job.file.name)) == ("done", True)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, client_for, monkeypatch):
     job = prepare(client_for(researcher))
@@ -180,6 +231,92 @@ def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, cli
 
     jobs.write(str(job.pk), read_slowly)
     assert Export.objects.get().state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
+def test_a_fault_of_the_database_ends_no_heartbeat(plain, researcher, client_for, monkeypatch, fault):
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    tell, beats = Export.tell, []
+
+    def tell_later(self, **progress):
+        if threading.current_thread().name.startswith("heartbeat"):
+            beats.append(1)
+            if len(beats) == 1:
+                raise fault("The database is away.")
+        return tell(self, **progress)
+
+    def read_slowly(project, query):
+        wait_for(lambda: len(beats) >= 3, 20)
+        return read_selection(project, query)
+
+    monkeypatch.setattr(Export, "tell", tell_later)
+    jobs.write(str(job.pk), read_slowly)
+    assert Export.objects.get().state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_writer_that_hangs_is_replaced(plain, researcher, client_for, monkeypatch):
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(jobs, "LONGEST_WITHOUT_A_ROW", 0.2)
+    monkeypatch.setattr(jobs, "SILENCE", timedelta(seconds=1))
+    is_over = threading.Event()
+
+    def hang(project, query):
+        assert is_over.wait(60)
+        return read_selection(project, query)
+
+    hung = jobs.write_beside(job, hang)
+    try:
+        wait_for(lambda: Export.objects.silent(jobs.SILENCE).exists(), 30)
+        jobs.write(str(job.pk), read_selection)
+    finally:
+        is_over.set()
+        hung.join()
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.file.name) == ("done", 2, f"exports/{job.pk}-2")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_that_waits_for_a_lock_holds_no_writer(plain, researcher, client_for, monkeypatch):
+    """SQLite waits half a minute for a lock that another connection has."""
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(jobs, "JOIN_SECONDS", 0.05)
+    tell, is_free, threads = Export.tell, threading.Event(), []
+
+    def wait_for_a_lock(self, **progress):
+        if threading.current_thread().name.startswith("heartbeat"):
+            threads.append(threading.current_thread())
+            assert is_free.wait(60)
+        return tell(self, **progress)
+
+    def read_slowly(project, query):
+        wait_for(lambda: threads, 20)
+        return read_selection(project, query)
+
+    monkeypatch.setattr(Export, "tell", wait_for_a_lock)
+    jobs.write(str(job.pk), read_slowly)
+    assert (Export.objects.get().state, threads[0].is_alive()) == ("done", True)
+    is_free.set()
+    threads[0].join(60)
+    assert (threads[0].is_alive(), len(threads), Export.objects.get().state) == (False, 1, "done")
+
+
+def test_no_heartbeat_beats_beside_a_transaction(plain, researcher, client_for, monkeypatch):
+    """No one would see it, and on SQLite it would wait for the lock of that transaction."""
+    job = prepare(client_for(researcher))
+    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.0)
+    names = []
+
+    def read(project, query):
+        names.extend(thread.name for thread in threading.enumerate())
+        return read_selection(project, query)
+
+    jobs.write(str(job.pk), read)
+    assert not [name for name in names if name.startswith("heartbeat")]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -17,6 +17,7 @@ from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
 from annotate.models.jobs import LostError
+from annotate.unnamed_files import drop_unnamed
 from tests.annotate.exports.test_jobs import PREPARE, prepare
 from tests.storages import FullStorage
 from tests.waiting import wait_for
@@ -146,8 +147,8 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
 @pytest.mark.parametrize(
     ("attempt", "sentence"),
     [
-        (0, "No worker took it. Prepare it once more."),
-        (1, "It was begun, and never ended. Prepare it once more."),
+        (0, "No worker took it. Prepare it again."),
+        (1, "It was begun, and never ended. Prepare it again."),
     ],
 )
 def test_a_job_that_waits_for_days_ends(plain, researcher, client_for, attempt, sentence):
@@ -193,8 +194,8 @@ def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_f
     jobs.write(str(job.pk), read_selection)
     storage = Export._meta.get_field("file").storage
     left = storage.save("exports/left", io.BytesIO(b"x"))
-    prepared.drop_unnamed(Export, "exports/", timedelta(days=1))
+    drop_unnamed(Export, "exports/", timedelta(days=1))
     assert storage.exists(left)  # its writer may be about to tell
-    prepared.drop_unnamed(Export, "exports/", -timedelta(days=1))
+    drop_unnamed(Export, "exports/", -timedelta(days=1))
     job.refresh_from_db()
     assert (storage.exists(left), storage.exists(job.file.name)) == (False, True)

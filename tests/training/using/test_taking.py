@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 import zipfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def test_a_name_cannot_write_into_the_card(policy: Any) -> None:
 
 
 @pytest.mark.usefixtures("sent")
-def test_a_merge_is_asked_for_once_cancelled_and_swept(policy: Any, owner: Any, client_for: Any) -> None:
+def test_a_merge_is_asked_for_once_cancelled_and_swept(
+    policy: Any, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, page = client_for(owner), reverse("take-policy", args=["reviews", policy.pk])
     first, again = (client.post(page).url for _ in range(2))
     assert first == again
@@ -102,6 +104,9 @@ def test_a_merge_is_asked_for_once_cancelled_and_swept(policy: Any, owner: Any, 
     merge.expires_at = timezone.now() - timedelta(days=1)
     merge.file.save("old", io.BytesIO(b"x"))
     path = Path(merge.file.path)
+    # By the web server's clock it is there for another day.
+    monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) - timedelta(days=2))
+    assert "has expired" in client.get(first).content.decode()
     merging.sweep()
     assert not path.exists()
 

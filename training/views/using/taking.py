@@ -127,7 +127,9 @@ def merge_file(request: ProjectRequest, merge_id: UUID) -> FileResponse:
 
 
 def _merge(request: ProjectRequest, merge_id: UUID) -> MergedWeights:
-    found = MergedWeights.objects.filter(policy__project=request.project).select_related("policy")
+    found = (
+        MergedWeights.objects.filter(policy__project=request.project).with_expiry().select_related("policy")
+    )
     merge = get_object_or_404(found, pk=merge_id)
     merge.policy.project = request.project
     return merge
