@@ -70,10 +70,16 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         if mode != "rb":
             raise ValueError(f"Files of a bucket are opened to be read, as bytes, not as “{mode}”.")
+        return File(io.BufferedReader(Ranges(self._find(name), name), READ_AHEAD), name)
+
+    def _find(self, name: str) -> Any:
+        """Return boto's object of a file, with size, hash and time. Raises FileNotFoundError, or another OSError."""
         with told(name):
             found = self.bucket.Object(self._normalize_name(name))
             found.load()
-        return File(io.BufferedReader(Ranges(found, name), READ_AHEAD), name)
+        if None in (found.content_length, found.e_tag, found.last_modified):
+            raise OSError(errno.EIO, _NO_STORAGE, name)
+        return found
 
     def _save(self, name: str, content: Any) -> str:
         with told(name):
@@ -97,14 +103,12 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
 
     def size(self, name: str) -> int:
         """Return the bytes of a file."""
-        with told(name):
-            return int(super().size(name))
+        return int(self._find(name).content_length)
 
     def get_modified_time(self, name: str) -> datetime:
         """Return when a file was written."""
-        with told(name):
-            found: datetime = super().get_modified_time(name)
-            return found
+        found: datetime = self._find(name).last_modified
+        return found
 
     def url(self, name: str | None, *_args: Any, **_options: Any) -> NoReturn:
         """Refuse: files leave through the site, which checks who asks."""
@@ -186,9 +190,10 @@ def told(name: str) -> Iterator[None]:
         raise OSError(errno.EIO, _explain(error), name) from error
 
 
+_NO_STORAGE = "the answer is not one of a storage; check its address"
 _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     # A page of a proxy, say. Where boto misses a part of an answer, it raises KeyError.
-    ((KeyError, ResponseParserError), "the answer is not one of a storage; check its address"),
+    ((KeyError, ResponseParserError), _NO_STORAGE),
     (FlexibleChecksumError, "what the storage sent is not what was put there"),
     ((IncompleteReadError, ResponseStreamingError), "the storage sent fewer bytes than it has"),
     (
@@ -196,6 +201,7 @@ _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
         "there are no credentials for the storage",
     ),
 )
+_LIBRARIES = ("boto3", "botocore", "s3transfer", "storages")
 _LONGEST_CODE = 60  # characters
 _CREDENTIALS = (
     *("401", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken"),
@@ -222,9 +228,9 @@ def _find_code(error: ClientError) -> str:
 
 
 def _is_raised_by_boto(error: Exception) -> bool:
-    """Return whether boto raised an error, and not a file of ours that it was reading."""
+    """Return whether boto or its storage raised an error, and not a file of ours that it was reading."""
     *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("boto3", "botocore", "s3transfer")
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
 
 
 def _explain(error: Exception) -> str:

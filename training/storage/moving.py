@@ -109,7 +109,7 @@ def _move_folder(name: str, account: Account, say: Say, *, delete: bool) -> None
         if all(row and _is_stored(path, row) for path, row in paths.items()):
             _remove(name)
         else:
-            say(f"{name}: stays here too, as the storage has other files of it.")
+            say(f"{name}: stays here too, as the storage does not have the very same files.")
 
 
 def _is_stored(path: Path, row: StoredFile) -> bool:
