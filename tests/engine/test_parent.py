@@ -57,14 +57,15 @@ def test_an_input_that_is_not_a_pipe_is_wrong_usage(tmp_path: Path, closed: bool
     shell = ["sh", "-c", 'exec "$@" <&-', "sh"] if closed else []
     told = subprocess.run(
         [*shell, *ENGINE, "sample", str(tmp_path)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert told.returncode == 2
     assert told.stderr.endswith("error: --end-with-input needs a pipe as the standard input\n")
 
 
 def test_serve_which_reads_its_input_is_wrong_usage() -> None:
-    told = subprocess.run([*ENGINE, "serve"], input="", capture_output=True, text=True, timeout=60)
+    command = [*ENGINE, "serve"]
+    told = subprocess.run(command, check=False, input="", capture_output=True, text=True, timeout=60)
     assert told.returncode == 2
     assert told.stderr.endswith("error: serve ends with its input by itself: leave out --end-with-input\n")
 

@@ -63,7 +63,9 @@ def orphan(files: RunDirectory) -> Iterator[Any]:
         command = [sys.executable, "-c", WORKER, verb, str(files.root), str(processes)]
         with subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment()) as worker:
             try:
-                child = wait_for(lambda: (files.root / "child").exists() and (files.root / "child").read_text())
+                child = wait_for(
+                    lambda: (files.root / "child").exists() and (files.root / "child").read_text()
+                )
                 started.append(psutil.Process(int(child)))
                 wait_for(is_working)
                 started.extend(started[0].children(recursive=True))

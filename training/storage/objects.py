@@ -65,7 +65,8 @@ def _put_beside(path: Path, target: Path) -> None:
 def _save(path: Path, key: str, size: int) -> None:
     with path.open("rb") as file:
         stored = default_storage.save(key, File(file, key))
-    if stored != key:  # a storage class that never overwrites: another process was faster, or what is there is damaged
+    # A storage class that never overwrites. Another process was faster, or what is there is damaged.
+    if stored != key:
         default_storage.delete(stored)
         if not is_stored(key, size):
             default_storage.delete(key)  # the next try puts it there

@@ -204,7 +204,9 @@ def test_files_of_before_are_moved_and_found_again(
     assert default_storage.exists(upload.file.name)
 
 
-def test_what_the_storage_has_damaged_is_not_removed_here(ready: Round, use_place: Any, tmp_path: Path) -> None:
+def test_what_the_storage_has_damaged_is_not_removed_here(
+    ready: Round, use_place: Any, tmp_path: Path
+) -> None:
     use_place(f"file://{tmp_path}/shared")
     folders.store(ready.folder)
     stored = tmp_path / "shared" / StoredFile.objects.get(path=WEIGHTS).key

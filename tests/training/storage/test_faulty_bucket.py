@@ -94,7 +94,9 @@ def test_redirects_in_a_circle_end_soon(
     server.choose = lambda asked, _path: Fault(status, body=b" ") if asked in (method, "HEAD") else None
     act = {"GET": lambda: objects.fetch(KEY, SHA256, tmp_path / "copy", NAME)}
     said = reason(act.get(method, lambda: objects.put(file, f"{KEY}0")))
-    assert said == f"It failed for 0 seconds: the storage refused it ({status}; check its address and region)."
+    assert (
+        said == f"It failed for 0 seconds: the storage refused it ({status}; check its address and region)."
+    )
     assert len(server.asked) - before < 6
 
 
@@ -108,13 +110,16 @@ def test_an_error_of_our_own_is_not_the_storages(server: FaultyServer, error: Ex
         default_storage.save(KEY, Broken(CONTENT))
 
 
-def test_an_answer_of_another_server_is_an_error_of_the_storage(server: FaultyServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "page", [PAGE, b" ", b"<Error><Code></Code></Error>"], ids=["page", "empty", "error"]
+)
+def test_an_answer_of_another_server_is_an_error_of_the_storage(
+    server: FaultyServer, tmp_path: Path, page: bytes, said: str
+) -> None:
     large = tmp_path / "large"
     large.write_bytes(bytes(LARGE))
-    page = Fault(200, body=PAGE)
-    server.choose = lambda method, _path: page if method == "POST" else None
-    said = reason(lambda: objects.put(large, KEY))
-    assert said == "It failed for 0 seconds: the answer is not one of a storage; check its address."
+    server.choose = lambda method, _path: Fault(200, body=page) if method == "POST" else None
+    assert reason(lambda: objects.put(large, KEY)) == f"It failed for 0 seconds: {said}."
     objects.delete([KEY])  # which logs it
     server.choose = lambda _method, _path: None
     assert objects.list_keys("runs/reviews-1") == []

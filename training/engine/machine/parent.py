@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 
-GRACE_SECONDS = 60.0  # for the checkpoint that SIGTERM asks for: nobody waits for the end
+GRACE_SECONDS = 60.0  # for the checkpoint that SIGTERM asks for: no other process waits for the end
 
 
 def has_pipe() -> bool:
