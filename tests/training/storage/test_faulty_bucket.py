@@ -111,7 +111,13 @@ def test_an_error_of_our_own_is_not_the_storages(server: FaultyServer, error: Ex
 
 
 @pytest.mark.parametrize(
-    "page", [PAGE, b" ", b"<Error><Code></Code></Error>"], ids=["page", "empty", "error"]
+    ("page", "said"),
+    [
+        (PAGE, "the answer is not one of a storage; check its address"),
+        (b" ", "the storage refused it (500)"),  # as boto has it
+        (b"<Error><Code></Code></Error>", "the storage refused it (500)"),
+    ],
+    ids=["page", "empty", "error"],
 )
 def test_an_answer_of_another_server_is_an_error_of_the_storage(
     server: FaultyServer, tmp_path: Path, page: bytes, said: str
