@@ -22,6 +22,16 @@ def storage_error(error: BaseException) -> StorageError:
     )
 
 
+def storing_error(error: BaseException) -> StorageError:
+    """Return the error for a file that a server writes by itself and could not store, with the storage's reason."""
+    if is_disk_full(error):
+        return StorageError(explain_failure(error))
+    return StorageError(
+        _("The server could not store the file: %(reason)s. Ask who runs this site, then try again.")
+        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
+    )
+
+
 def explain_failure(error: BaseException) -> str:
     """Return why work that a server does by itself failed: for want of room, or for something that its log tells."""
     if is_disk_full(error):

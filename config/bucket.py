@@ -10,6 +10,7 @@ import errno
 import io
 import logging
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -60,13 +61,25 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
             ),
         }
 
+    def _create_session(self) -> Any:
+        """Return a session whose question for a bucket's region is never redirected: a circle would ask it for ever."""
+        session = super()._create_session()
+        session.events.register("before-call.s3.HeadBucket", _refuse_redirects)
+        return session
+
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         if mode != "rb":
             raise ValueError(f"Files of a bucket are opened to be read, as bytes, not as “{mode}”.")
+        return File(io.BufferedReader(Ranges(self._find(name), name), READ_AHEAD), name)
+
+    def _find(self, name: str) -> Any:
+        """Return boto's object of a file, with size, hash and time. Raises FileNotFoundError, or another OSError."""
         with told(name):
             found = self.bucket.Object(self._normalize_name(name))
             found.load()
-        return File(io.BufferedReader(Ranges(found, name), READ_AHEAD), name)
+        if None in (found.content_length, found.e_tag, found.last_modified):
+            raise OSError(errno.EIO, _NO_STORAGE, name)
+        return found
 
     def _save(self, name: str, content: Any) -> str:
         with told(name):
@@ -90,14 +103,12 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
 
     def size(self, name: str) -> int:
         """Return the bytes of a file."""
-        with told(name):
-            return int(super().size(name))
+        return int(self._find(name).content_length)
 
     def get_modified_time(self, name: str) -> datetime:
         """Return when a file was written."""
-        with told(name):
-            found: datetime = super().get_modified_time(name)
-            return found
+        found: datetime = self._find(name).last_modified
+        return found
 
     def url(self, name: str | None, *_args: Any, **_options: Any) -> NoReturn:
         """Refuse: files leave through the site, which checks who asks."""
@@ -152,6 +163,11 @@ class Ranges(io.RawIOBase):
         return content
 
 
+def _refuse_redirects(params: dict[str, Any], **_other: Any) -> None:
+    """Mark a request for boto as one that was redirected already."""
+    params["context"]["s3_redirect"]["redirected"] = True
+
+
 @contextmanager
 def told(name: str) -> Iterator[None]:
     """Raise an OSError in place of boto's errors: FileNotFoundError for what is not there.
@@ -161,20 +177,23 @@ def told(name: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", "no reason"))
+        code = _find_code(error)
         if code in ("404", "NoSuchKey"):
             raise FileNotFoundError(errno.ENOENT, "the storage has no such file", name) from error
         logger.warning("The storage refused %s: %s", name, error)
-        raise OSError(errno.EIO, f"the storage refused it ({code}{_advice(code)})", name) from error
-    except (BotoCoreError, Boto3Error, *_NOT_UNDERSTOOD) as error:
+        advice = _ADVICE.get(code, "")
+        raise OSError(errno.EIO, f"the storage refused it ({code}{advice and '; '}{advice})", name) from error
+    except (BotoCoreError, Boto3Error, KeyError) as error:
+        if isinstance(error, KeyError) and not _is_raised_by_boto(error):
+            raise
         logger.warning("The storage failed for %s: %s: %s", name, type(error).__name__, error)
         raise OSError(errno.EIO, _explain(error), name) from error
 
 
-# What boto raises where an answer is not one of a bucket's, such as a page of a proxy, or redirects in a circle.
-_NOT_UNDERSTOOD = (KeyError, RecursionError, ResponseParserError)
+_NO_STORAGE = "the answer is not one of a storage; check its address"
 _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
-    (_NOT_UNDERSTOOD, "the answer is not one of a storage; check its address"),
+    # A page of a proxy, say. Where boto misses a part of an answer, it raises KeyError.
+    ((KeyError, ResponseParserError), _NO_STORAGE),
     (FlexibleChecksumError, "what the storage sent is not what was put there"),
     ((IncompleteReadError, ResponseStreamingError), "the storage sent fewer bytes than it has"),
     (
@@ -182,21 +201,38 @@ _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
         "there are no credentials for the storage",
     ),
 )
-# An answer to HEAD has a status alone.
-_CREDENTIALS = frozenset(
-    {"400", "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
-    | {"SignatureDoesNotMatch", "TokenRefreshRequired"}
+_LIBRARIES = ("boto3", "botocore", "s3transfer", "storages")
+_LONGEST_CODE = 60  # characters
+_CREDENTIALS = (
+    *("401", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken"),
+    *("SignatureDoesNotMatch", "TokenRefreshRequired"),
 )
-_FULL = frozenset({"507", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"})
+_FULL = ("507", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded")
+_REDIRECTS = ("301", "302", "307", "308", "PermanentRedirect", "TemporaryRedirect")
+# What is to be looked at where the storage refuses with this code. An answer to HEAD has a status alone.
+_ADVICE = {
+    **dict.fromkeys(_CREDENTIALS, "look at its credentials"),
+    **dict.fromkeys(_FULL, "it is full"),
+    **dict.fromkeys(_REDIRECTS, "check its address and region"),
+    "400": "look at its address, region and credentials",
+    "403": "look at its credentials, and at the clock of this machine",
+    "RequestTimeTooSkewed": "set the clock of this machine",
+}
+
+
+def _find_code(error: ClientError) -> str:
+    """Return the code of a refusal, or else its HTTP status. The server writes the code, so it is cut."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "no reason")
+    code = " ".join(str(error.response.get("Error", {}).get("Code") or status).split())
+    return code if len(code) <= _LONGEST_CODE else f"{code[:_LONGEST_CODE]}…"
+
+
+def _is_raised_by_boto(error: Exception) -> bool:
+    """Return whether boto or its storage raised an error, and not a file of ours that it was reading."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
 
 
 def _explain(error: Exception) -> str:
     """Return why boto failed, where no answer says it."""
     return next((why for kind, why in _REASONS if isinstance(error, kind)), "the storage cannot be reached")
-
-
-def _advice(code: str) -> str:
-    """Return what is to be looked at where the storage refuses with this code."""
-    if code in _FULL:
-        return "; it is full"
-    return "; look at its credentials" if code in _CREDENTIALS else ""

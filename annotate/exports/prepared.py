@@ -1,5 +1,8 @@
 """Files that a row holds until they expire, such as prepared exports: stored, handed out, and deleted in the end."""
 
+import errno
+import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -14,7 +17,9 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import MissingError
 from annotate.models.jobs import FileJob, Job, JobQuerySet, can_be_downloaded
+from annotate.storage_errors import storing_error
 
+logger = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0  # between two beats of a writer whose file is being stored
 
 
@@ -48,6 +53,8 @@ def store_file(job: FileJob, name: str, file: IO[bytes], beat: Callable[[], None
 
     A storage may take minutes. It is written to by a thread that knows no database, and meanwhile `beat` tells that
     the writer is alive. If the storage or `beat` raises an error, nothing of the file stays.
+
+    Raises StorageError with the storage's reason, and what `beat` raises.
     """
     storage = job.file.storage
     put = _put(storage, name, file)
@@ -55,20 +62,28 @@ def store_file(job: FileJob, name: str, file: IO[bytes], beat: Callable[[], None
         while not wait([put], timeout=BEAT_SECONDS).done:
             beat()
         return put.result()
-    except BaseException:
+    except BaseException as error:
         stored = name if put.exception() else put.result()  # once it has ended
         with suppress(OSError):
             storage.delete(stored)
+        if isinstance(error, OSError):
+            logger.exception("%s could not be stored", name)
+            raise storing_error(error) from error
         raise
 
 
 def _put(storage: Any, name: str, file: IO[bytes]) -> Future[str]:
     """Write to a storage in a thread that ends with its process: a web server that stops does not wait for it."""
     put: Future[str] = Future()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
 
     def work() -> None:
         try:
-            put.set_result(str(storage.save(name, File(file))))
+            stored = str(storage.save(name, File(file)))
+            if storage.size(stored) != size:  # as where a proxy has answered for the storage
+                raise OSError(errno.EIO, "the storage does not have what was put there", stored)
+            put.set_result(stored)
         except BaseException as error:  # noqa: BLE001 - who waits for it raises it
             put.set_exception(error)
 

@@ -119,7 +119,8 @@ def make_task(
     config: TrainConfig, scorer: Scorer, pairs: Sequence[EncodedPair], reference: torch.Tensor | None = None
 ) -> Task:
     """Return a task of one process; without `reference`, measured by the policy as it is."""
-    budget = RowBudget(scorer, max(pair.tokens for pair in pairs), fixed=False, note=print)
+    longest = max(pair.tokens for pair in pairs)
+    budget = RowBudget(scorer, longest, fixed=False, recomputes=config.gradient_checkpointing, note=print)
     task = Task(config, scorer, budget, Processes(), pairs)
     if reference is None:
         reference = torch.empty(len(pairs), 2, dtype=torch.float64)

@@ -62,11 +62,15 @@ def orphan(files: RunDirectory) -> Iterator[Any]:
     def start(verb: str, is_working: Any, processes: int = 1) -> list[psutil.Process]:
         command = [sys.executable, "-c", WORKER, verb, str(files.root), str(processes)]
         with subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment()) as worker:
-            child = wait_for(lambda: (files.root / "child").exists() and (files.root / "child").read_text())
-            started.append(psutil.Process(int(child)))
-            wait_for(is_working)
-            started.extend(started[0].children(recursive=True))
-            worker.kill()
+            try:
+                child = wait_for(
+                    lambda: (files.root / "child").exists() and (files.root / "child").read_text()
+                )
+                started.append(psutil.Process(int(child)))
+                wait_for(is_working)
+                started.extend(started[0].children(recursive=True))
+            finally:
+                worker.kill()
         return list(started)
 
     yield start

@@ -11,7 +11,7 @@ from pathlib import Path
 from training.engine import errors, rundir
 from training.engine.config import explain
 from training.engine.machine.devices import find_devices
-from training.engine.machine.parent import end_with_input
+from training.engine.machine.parent import end_with_input, has_pipe
 from training.engine.rundir import RunDirectory
 
 INTERRUPTED = 130  # as a shell names what SIGINT ended
@@ -97,8 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # PyTorch's OpenMP reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars would fill the log of a round
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
     if chosen.end_with_input:
+        if chosen.verb == "serve":
+            parser.error("serve ends with its input by itself: leave out --end-with-input")
+        if not has_pipe():
+            parser.error("--end-with-input needs a pipe as the standard input")
         end_with_input()
     try:
         chosen.command(chosen)

@@ -122,7 +122,13 @@ def prepare(
         check_gradient(scorer, pairs)
         others = _with_other_completions(config, pairs, heldout, encoder.max_length)
         longest = max(pair.tokens for pair in [*everything, *others])
-        budget = RowBudget(scorer, longest, fixed=processes.world > 1, note=journal.note)
+        budget = RowBudget(
+            scorer,
+            longest,
+            fixed=processes.world > 1,
+            recomputes=config.gradient_checkpointing,
+            note=journal.note,
+        )
         unmeasured = Task(config, scorer, budget, processes, pairs, heldout, mismatched=others)
         task = budget.fit(lambda: measure_reference(unmeasured, run, loaded, sources, journal))
     # The chat template, the date that it is told and the tokenizer have their part in the ids.

@@ -81,7 +81,8 @@ def start_child(
 
     Several `processes` are started by torchrun, one for each GPU. The child leads a session of its own, so that a
     Ctrl-C reaches the worker alone, which then ends the child. Its input is a pipe, which ends with this process even
-    when that is killed. The child then ends by itself.
+    when that is killed. The child then ends by itself. So it does after `communicate` and at the end of
+    `with child:`, which close its input.
     """
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     several = torchrun if processes > 1 else []

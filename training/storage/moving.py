@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.db import models, transaction
 
 from annotate.models import Export, Import, Policy
-from training.models import Round
+from training.models import Round, StoredFile
 from training.storage import folders, objects
 from training.storage.folders import Folder
 
@@ -106,10 +106,15 @@ def _move_folder(name: str, account: Account, say: Say, *, delete: bool) -> None
     if delete:
         rows = Folder(name).rows
         paths = {path: rows.get(str(path.relative_to(Path(site.VAR) / name))) for path in files}
-        if all(row and row.sha256 == folders.hash_file(path) for path, row in paths.items()):
+        if all(row and _is_stored(path, row) for path, row in paths.items()):
             _remove(name)
         else:
-            say(f"{name}: stays here too, as the storage has other files of it.")
+            say(f"{name}: stays here too, as the storage does not have the very same files.")
+
+
+def _is_stored(path: Path, row: StoredFile) -> bool:
+    """Return whether the storage has this very file of this machine."""
+    return objects.is_stored(row.key, path.stat().st_size) and row.sha256 == folders.hash_file(path)
 
 
 def _remove(name: str) -> None:

@@ -1,5 +1,6 @@
 """Bytes in the site's storage, under names of their content: put whole, fetched and checked, retried for a while."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -32,25 +33,43 @@ class GivenUpError(Exception):
 
 
 def put(path: Path, key: str) -> None:
-    """Put a file under `key`, whole. One that is there already is the same, as keys are hashes. Raises OSError."""
+    """Put a file under `key`, whole. One of its size that is there already is the same, as keys are hashes.
+
+    Raises OSError, also where the storage takes the file and does not have it then.
+    """
+    size = path.stat().st_size
+    if is_stored(key, size):
+        return
     folder = local_path(key)
     if folder is not None:
-        if not folder.exists():
-            _put_beside(path, folder)
-        return
-    if default_storage.exists(key):
-        return
-    with path.open("rb") as file:
-        stored = default_storage.save(key, File(file, key))
-    if stored != key:  # a storage class that never overwrites, and another process that was faster
-        default_storage.delete(stored)
+        _put_beside(path, folder)
+    else:
+        _save(path, key, size)
+    if not is_stored(key, size):
+        raise OSError(errno.EIO, "the storage does not have what was put there", key)
+
+
+def is_stored(key: str, size: int) -> bool:
+    """Return whether the storage has an object of this size. Raises OSError where the storage is away."""
+    return default_storage.exists(key) and default_storage.size(key) == size
 
 
 def _put_beside(path: Path, target: Path) -> None:
-    """Link a file into a folder of this machine, or copy it where another disk is."""
+    """Link a file into a folder of this machine, or copy it where another disk is. What is there is damaged."""
+    target.unlink(missing_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
+    with suppress(FileExistsError):  # another process was faster
         link_or_copy(path, target)
+
+
+def _save(path: Path, key: str, size: int) -> None:
+    with path.open("rb") as file:
+        stored = default_storage.save(key, File(file, key))
+    # A storage class that never overwrites. Another process was faster, or what is there is damaged.
+    if stored != key:
+        default_storage.delete(stored)
+        if not is_stored(key, size):
+            default_storage.delete(key)  # the next try puts it there
 
 
 def link_or_copy(path: Path, target: Path) -> None:

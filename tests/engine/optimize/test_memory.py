@@ -39,16 +39,23 @@ def test_short_memory_makes_shorter_rows_and_the_same_adapter(
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_memory_too_short_for_one_pair_is_told(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("recomputes", "remedy"),
+    [(False, "set gradient_checkpointing and start again, or lower max_length"), (True, "lower max_length")],
+)
+def test_memory_too_short_for_one_pair_is_told(
+    make_run, monkeypatch: pytest.MonkeyPatch, recomputes: bool, remedy: str
+) -> None:
     def short_of_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("training.engine.train.backward", short_of_memory)
     sentence = (
-        r"^Out of memory: not even the longest pair, of \d+ tokens, fits beside the model; lower max_length,"
+        r"^Out of memory: not even the longest pair, of \d+ tokens, fits beside the model; "
+        rf"{remedy} and remove the checkpoints, to start over\.$"
     )
     with pytest.raises(MemoryShortError, match=sentence):
-        train(make_run())
+        train(make_run(gradient_checkpointing=recomputes))
 
 
 def test_memory_of_the_parent_process_is_not_counted() -> None:

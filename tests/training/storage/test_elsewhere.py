@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from annotate.exports import jobs
+from annotate.exports.prepared import store_file
 from annotate.forms.exports import read_selection
 from annotate.imports import uploads
 from annotate.imports.files import reception
 from annotate.models import Export, Import, Project, Prompt, User
+from annotate.storage_errors import StorageError
 from tests.training.elsewhere import unpack
 from tests.training.pages import text
-from training.models import Round, StoredFile
+from tests.training.storage.conftest import BUCKET
+from tests.training.storage.faulty_server import Fault, faulty_server
+from training.models import MergedWeights, Round, StoredFile
 from training.provenance.archive_reader import ArchiveReader
 from training.provenance.archiving import write_archive
 from training.provenance.restoring import restore
@@ -112,7 +117,7 @@ def test_the_next_round_starts_from_the_stored_adapter(
     assert on_this_machine(plan.config).start_adapter == str(start)  # kept here, under its hash
 
 
-def test_what_the_storage_lacks_is_named_to_who_waits(
+def test_what_the_storage_lacks_is_named_to_those_who_wait(
     in_folder: Round, owner: Any, tiny: dict[str, Any], on_machine: Any
 ) -> None:
     policy = in_folder.result_policy
@@ -197,6 +202,45 @@ def test_files_of_before_are_moved_and_found_again(
     assert not ready.run_dir.exists()
     assert not (settings.MEDIA_ROOT / upload.file.name).exists()
     assert default_storage.exists(upload.file.name)
+
+
+def test_what_the_storage_has_damaged_is_not_removed_here(
+    ready: Round, use_place: Any, tmp_path: Path
+) -> None:
+    use_place(f"file://{tmp_path}/shared")
+    folders.store(ready.folder)
+    stored = tmp_path / "shared" / StoredFile.objects.get(path=WEIGHTS).key
+    stored.unlink()  # which may be a link to the file here
+    stored.write_text("half")
+    output = io.StringIO()
+    call_command("move_files", "--delete", stdout=output)
+    assert "stays here too, as the storage does not have the very same files." in output.getvalue()
+    assert (ready.run_dir / WEIGHTS).read_text() == "weights"
+
+
+FULL = (Fault(507, "QuotaExceeded"), "the storage refused it (QuotaExceeded; it is full)")
+PAGE = (Fault(200, body=b"<html>Sign in</html>"), "the storage has no such file")
+
+
+@pytest.mark.parametrize(("fault", "reason"), [FULL, PAGE], ids=["full", "page"])
+def test_a_file_that_cannot_be_stored_says_why(
+    finished: Round, owner: User, s3_server: str, s3_variables: Any, monkeypatch: Any, use_place: Any,
+    fault: Fault, reason: str,
+) -> None:  # fmt: skip
+    job = Export.objects.create(project=finished.project, query={}, filename="x")
+    merge = MergedWeights.objects.create(policy=finished.result_policy, created_by=owner, filename="x.tar")
+    assert merge.take(worker="worker")
+    with faulty_server(s3_server) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.address)
+        use_place(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+        server.choose = lambda method, _path: fault if method == "PUT" else None
+        jobs.write(str(job.pk), read_selection)
+        with pytest.raises(StorageError) as refused:
+            store_file(merge, "merged/x", io.BytesIO(b"weights"), lambda: None)
+    job.refresh_from_db()
+    said = f"The server could not store the file: {reason}. Ask who runs this site, then try again."
+    assert (job.state, job.error) == ("failed", said)
+    assert refused.value.message == said
 
 
 def test_uploads_and_exports_are_written_and_read_elsewhere(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 
 from tests.training.storage.conftest import BUCKET
 from tests.training.storage.faulty_server import Fault, FaultyServer, faulty_server
@@ -17,7 +19,15 @@ CONTENT = b"".join(b"line %d\n" % number for number in range(2_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 KEY = f"runs/reviews-1/{SHA256}"
 NAME = "runs/reviews-1/pairs.jsonl"
+PAGE = b"<html>Sign in</html>"
 LARGE = 17 << 20  # bytes, which are put in parts
+
+SOURCES_OF_CREDENTIALS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_S3_SESSION_PROFILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
+)
 
 
 @pytest.fixture
@@ -45,45 +55,95 @@ def reason(act: Callable[[], object]) -> str:
     return str(given_up.value)
 
 
+CREDENTIALS = "look at its credentials"
+IN_400 = "look at its address, region and credentials"
+IN_403 = "look at its credentials, and at the clock of this machine"
+
+
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "said", "said_to_head"),
     [
-        (Fault(403, "AccessDenied"), "It failed for 0 seconds: the storage refused it ({}; look at its credentials)."),
-        (Fault(400, "ExpiredToken"), "It failed for 0 seconds: the storage refused it ({}; look at its credentials)."),
-        (Fault(507, "QuotaExceeded"), "It failed for 0 seconds: the storage refused it ({}; it is full)."),
-        (Fault(404, "NoSuchBucket"), "It failed for 0 seconds: the storage refused it (NoSuchBucket)."),
+        (Fault(403, "AccessDenied"), f"AccessDenied; {CREDENTIALS}", f"403; {IN_403}"),
+        (Fault(403, "RequestTimeTooSkewed"), "RequestTimeTooSkewed; set the clock of this machine", f"403; {IN_403}"),
+        (Fault(400, "ExpiredToken"), f"ExpiredToken; {CREDENTIALS}", f"400; {IN_400}"),
+        (Fault(400, "X" * 5000), "X" * 60 + "…", f"400; {IN_400}"),
+        (Fault(507, "QuotaExceeded"), "QuotaExceeded; it is full", "507; it is full"),
+        (Fault(404, "NoSuchBucket"), "NoSuchBucket", "NoSuchBucket"),
     ],
-    ids=lambda value: getattr(value, "code", ""),
+    ids=lambda value: getattr(value, "code", "")[:30],
 )  # fmt: skip
-def test_a_refusal_says_what_to_look_at(server: FaultyServer, file: Path, fault: Fault, said: str) -> None:
+def test_a_refusal_says_what_to_look_at(
+    server: FaultyServer, file: Path, fault: Fault, said: str, said_to_head: str
+) -> None:
     server.choose = lambda method, _path: fault if method == "PUT" else None
-    assert reason(lambda: objects.put(file, KEY)) == said.format(fault.code)
+    start = "It failed for 0 seconds: the storage refused it"
+    assert reason(lambda: objects.put(file, KEY)) == f"{start} ({said})."
     server.choose = lambda _method, _path: fault
-    known = {"404": "NoSuchBucket"}.get(str(fault.status), str(fault.status))
-    assert reason(lambda: objects.put(file, KEY)) == said.format(known)
+    assert reason(lambda: objects.put(file, KEY)) == f"{start} ({said_to_head})."
     server.choose = lambda _method, _path: None
     assert objects.list_keys("runs/reviews-1") == []
 
 
+@pytest.mark.parametrize("status", [301, 302])
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "GET"])
+def test_redirects_in_a_circle_end_soon(
+    server: FaultyServer, file: Path, tmp_path: Path, status: int, method: str
+) -> None:
+    objects.put(file, KEY)
+    before = len(server.asked)
+    server.choose = lambda asked, _path: Fault(status, body=b" ") if asked in (method, "HEAD") else None
+    act = {"GET": lambda: objects.fetch(KEY, SHA256, tmp_path / "copy", NAME)}
+    said = reason(act.get(method, lambda: objects.put(file, f"{KEY}0")))
+    assert (
+        said == f"It failed for 0 seconds: the storage refused it ({status}; check its address and region)."
+    )
+    assert len(server.asked) - before < 6
+
+
+@pytest.mark.parametrize("error", [KeyError("part"), RecursionError("too deep")], ids=repr)
+def test_an_error_of_our_own_is_not_the_storages(server: FaultyServer, error: Exception) -> None:
+    class Broken(ContentFile):
+        def read(self, *_args: Any, **_options: Any) -> bytes:
+            raise error
+
+    with pytest.raises(type(error)):
+        default_storage.save(KEY, Broken(CONTENT))
+
+
 @pytest.mark.parametrize(
-    ("methods", "fault"),
+    ("page", "said"),
     [
-        (("POST",), Fault(200, body=b"<html>Sign in</html>")),
-        (("HEAD", "DELETE", "POST"), Fault(301, "PermanentRedirect")),
+        (PAGE, "the answer is not one of a storage; check its address"),
+        (b" ", "the storage refused it (500)"),  # as boto has it
+        (b"<Error><Code></Code></Error>", "the storage refused it (500)"),
     ],
-    ids=["page", "circle"],
+    ids=["page", "empty", "error"],
 )
 def test_an_answer_of_another_server_is_an_error_of_the_storage(
-    server: FaultyServer, tmp_path: Path, methods: tuple[str, ...], fault: Fault
+    server: FaultyServer, tmp_path: Path, page: bytes, said: str
 ) -> None:
     large = tmp_path / "large"
     large.write_bytes(bytes(LARGE))
-    server.choose = lambda method, _path: fault if method in methods else None
-    said = reason(lambda: objects.put(large, KEY))
-    assert said == "It failed for 0 seconds: the answer is not one of a storage; check its address."
+    server.choose = lambda method, _path: Fault(200, body=page) if method == "POST" else None
+    assert reason(lambda: objects.put(large, KEY)) == f"It failed for 0 seconds: {said}."
     objects.delete([KEY])  # which logs it
     server.choose = lambda _method, _path: None
     assert objects.list_keys("runs/reviews-1") == []
+
+
+@pytest.mark.parametrize("methods", [("PUT",), ("HEAD",), ("PUT", "HEAD")], ids="-".join)
+def test_a_page_in_answer_does_not_count_as_stored(
+    server: FaultyServer, file: Path, methods: tuple[str, ...]
+) -> None:
+    server.choose = lambda method, _path: Fault(200, body=PAGE) if method in methods else None
+    why = "the answer is not one of a storage; check its address"
+    if "HEAD" not in methods:
+        why = "the storage does not have what was put there"
+    assert reason(lambda: objects.put(file, KEY)) == f"It failed for 0 seconds: {why}."
+    server.choose = lambda _method, _path: None
+    objects.put(file, KEY)
+    with objects.open_object(KEY, NAME) as found:
+        assert found.read() == CONTENT
 
 
 @pytest.mark.parametrize("spoil", [lambda body: body[:-3] + b"xyz", lambda body: body[: len(body) // 2]])
@@ -107,8 +167,8 @@ def test_other_bytes_than_were_put_are_not_kept(
 def test_a_storage_without_credentials_is_told_as_that(
     server: FaultyServer, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use_place: Any
 ) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for name in SOURCES_OF_CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     use_place(f"s3://{BUCKET}/other")

@@ -50,6 +50,23 @@ def test_a_damaged_object_is_named_and_not_kept(place: str, file: Path, tmp_path
     assert list(tmp_path.glob("*copy*")) == []
 
 
+def test_half_an_object_is_replaced_by_the_whole(place: str, file: Path, tmp_path: Path) -> None:
+    default_storage.save(KEY, ContentFile(CONTENT[: len(CONTENT) // 2]))
+    objects.put(file, KEY)
+    objects.fetch(KEY, SHA256, tmp_path / "copy", NAME)
+
+
+def test_half_an_object_is_replaced_where_none_is_overwritten(
+    use_place: Any, bucket: str, file: Path, tmp_path: Path
+) -> None:
+    use_place(bucket)
+    default_storage.file_overwrite = False
+    default_storage.save(KEY, ContentFile(CONTENT[: len(CONTENT) // 2]))
+    objects.patiently(lambda: objects.put(file, KEY), "Storing", 60)
+    objects.fetch(KEY, SHA256, tmp_path / "copy", NAME)
+    assert objects.list_keys("runs/reviews-1") == [KEY]
+
+
 def test_no_name_leads_out_of_the_place(place: str) -> None:
     for name in ("../secret", "runs/../../secret", "/etc/passwd"):
         with pytest.raises(SuspiciousOperation):

@@ -91,7 +91,7 @@ def _check_library() -> None:
         raise ConfigError(
             "control_tokens_in_text",
             f"is unset, and texts hold control tokens: transformers {transformers.__version__} cannot encode them as "
-            "plain text; install 5.23, or set it.",
+            "plain text; install 5.23 or later, or set it to encode them as control tokens.",
         )
 
 

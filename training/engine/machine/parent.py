@@ -2,10 +2,19 @@
 
 import os
 import signal
+import stat
 import threading
 import time
 
-GRACE_SECONDS = 10.0  # for the checkpoint that SIGTERM asks for
+GRACE_SECONDS = 60.0  # for the checkpoint that SIGTERM asks for: no other process waits for the end
+
+
+def has_pipe() -> bool:
+    """Return whether the standard input is a pipe: a file, a terminal or none would end at once, or never."""
+    try:
+        return stat.S_ISFIFO(os.fstat(0).st_mode)
+    except OSError:  # closed
+        return False
 
 
 def end_with_input() -> None:
@@ -25,9 +34,12 @@ def _watch() -> None:
 
 
 def _signal(number: signal.Signals) -> None:
-    """Send a signal to this process, and to those that it started where it leads their group."""
+    """Send a signal to this process, and to its group where that was made for it with a session of its own.
+
+    A shell's pipeline is a group too, which its first command leads, and the others of it are not ours.
+    """
     own = os.getpid()
-    if os.getpgrp() == own:
+    if os.getsid(0) == own:
         os.killpg(own, number)
     else:
         os.kill(own, number)

@@ -11,9 +11,10 @@ from training.engine.model.logps import Scorer
 
 T = TypeVar("T")
 _TOO_LONG = (
-    "Out of memory: not even the longest pair, of {:,} tokens, fits beside the model; lower max_length, or set"
-    " gradient_checkpointing, and start again."
+    "Out of memory: not even the longest pair, of {tokens:,} tokens, fits beside the model; {remedy}lower max_length"
+    " and remove the checkpoints, to start over."
 )
+_RECOMPUTE = "set gradient_checkpointing and start again, or "
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RowBudget:
     scorer: Scorer
     longest: int  # tokens of the longest pair: a row never holds less
     fixed: bool  # several processes would lose step with one another
+    recomputes: bool  # gradient_checkpointing is set
     note: Callable[[str], None]  # told of each change
 
     def fit(self, compute: Callable[[], T]) -> T:
@@ -34,8 +36,11 @@ class RowBudget:
                 if not memory_short(error) or self.fixed:
                     raise
                 if self.scorer.max_tokens <= self.longest:
-                    raise MemoryShortError(_TOO_LONG.format(self.longest)) from None
+                    raise MemoryShortError(self._too_long()) from None
             self._halve()
+
+    def _too_long(self) -> str:
+        return _TOO_LONG.format(tokens=self.longest, remedy="" if self.recomputes else _RECOMPUTE)
 
     def _halve(self) -> None:
         before, scorer = self.scorer.max_tokens, self.scorer

@@ -81,7 +81,8 @@ class Interrupts:
                     self._save()
                 except EngineError as error:
                     code, sentence = error.exit_code, str(error)
-            print(sentence, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # the reader is gone, or the disk of the log is full
+                print(sentence, file=sys.stderr, flush=True)
             # The main thread is deep inside a step that is not needed any more.
             os._exit(code)
 

@@ -142,7 +142,8 @@ def _make_task(
     check_honoured(config, everything)
     scorer = make_scorer(loaded, config, everything, note)
     check_gradient(scorer, pairs)
-    budget = RowBudget(scorer, max(pair.tokens for pair in everything), fixed=False, note=note)
+    longest = max(pair.tokens for pair in everything)
+    budget = RowBudget(scorer, longest, fixed=False, recomputes=config.gradient_checkpointing, note=note)
     nothing = torch.zeros(len(pairs), 2, dtype=torch.float64, device=loaded.device)
     return Task(config, scorer, budget, Processes(), pairs, heldout, nothing)
 
