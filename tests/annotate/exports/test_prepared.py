@@ -33,6 +33,8 @@ class SlowStorage(FileSystemStorage):
     def _save(self, name, content):
         saved = super()._save(name, ContentFile(b"a part"))
         assert self.go.wait(20)
+        with self.open(saved, "wb") as file:
+            file.write(content.read())
         return saved
 
 
