@@ -165,7 +165,8 @@ class Desk {
     const { screen } = this;
     const { token, view } = screen;
     const answer = await this.server.texts(screen.textsUrl, view);
-    if (screen.token !== token || screen.view !== view) return screen.view === view; // judged, or turned again meanwhile
+    // It was judged or turned meanwhile, or another answer came first: drawn again, it would lose its place.
+    if (screen.token !== token || screen.view !== view || screen.isInView) return screen.view === view;
     if (answer?.ok) screen.redraw(answer.html);
     else if (answer) this.refresh(screen.say("Elsewhere")); // it was judged since, on another device
     else notify(document.getElementById("notices").dataset.unreachable, "error");

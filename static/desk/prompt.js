@@ -26,7 +26,6 @@ export class PromptBox {
   settle({ isSame }) {
     if (!byId("prompt-body")) return;
     byId("divider").hidden = false;
-    this.#setHeight(this.#store.get("whetstone:prompt"));
     this.#open(isSame && this.#isWhole);
   }
 
@@ -37,6 +36,7 @@ export class PromptBox {
     this.#form.toggleAttribute("data-whole-prompt", isWhole);
     byId("whole-prompt").setAttribute("aria-expanded", String(isWhole));
     if (earlier) earlier.open = isWhole;
+    this.#setHeight(this.#store.get("whetstone:prompt")); // which is not the same for a whole prompt
     const latest = body.querySelector(".latest");
     body.scrollTop += isWhole ? -body.scrollTop : latest.getBoundingClientRect().top - body.getBoundingClientRect().top;
     this.#look();

@@ -1,5 +1,6 @@
 import { clearSuccesses } from "../whetstone.js";
 import { ReadingTime } from "./clock.js";
+import { nameGaps } from "./differences.js";
 import { byId, isStacked } from "./dom.js";
 import { NoteGroups } from "./notes.js";
 import { PromptBox } from "./prompt.js";
@@ -108,9 +109,10 @@ export class Screen {
     for (const button of document.querySelectorAll("#strip .verdict")) {
       button.classList.toggle("was", button.value === this.comparison.dataset.was);
     }
-    this.#panes.link();
-    if (this.comparison.dataset.view === "differences") this.#panes.seekDifference();
     this.#prompt.settle({ isSame });
+    this.#panes.link();
+    nameGaps(this.say("Gap"));
+    if (this.comparison.dataset.view === "differences") this.#panes.seekDifference();
   }
 
   scroll(screens) {
@@ -119,7 +121,10 @@ export class Screen {
   }
 
   nextDifference() {
-    this.#panes.nextDifference();
+    const place = this.#panes.nextDifference();
+    if (!place) return;
+    const said = this.say("Difference").replace("{number}", place.number).replace("{count}", place.count);
+    this.announce(place.letter ? `${place.letter}: ${said}` : said);
   }
 
   // --- What is entered ---

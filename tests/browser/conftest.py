@@ -3,11 +3,14 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from annotate.models import Comparison
+from tests import factories
 from tests.browser.desk import JUDGE, Desk
 from tests.training.using.slow_writer import slow_model, slow_trial  # noqa: F401 - fixtures
 
@@ -92,3 +95,9 @@ def open_desk(open_page: Callable[..., Page], teammate: Any) -> Callable[..., De
 def desk(open_desk: Callable[..., Desk], make_comparisons: Any) -> Desk:
     make_comparisons(8)
     return open_desk().ready()
+
+
+@pytest.fixture
+def compare(project: Any) -> Callable[..., Comparison]:
+    """compare(prompt, first, second): a comparison, shown before those made later."""
+    return partial(factories.compare, project)

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Route
 from annotate.models import stored_aspects
 
 JUDGE = "/p/reviews/judge/"
+PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 
 
 def ask_for_notes(project: Any) -> None:
@@ -36,12 +37,24 @@ class Desk:
 
     def wait_for(self, condition: str, argument: Any = None) -> None:
         """Wait until this expression is true. Playwright's own way would need eval, which the pages forbid."""
+        self.wait_until(
+            lambda: bool(self.page.evaluate(condition, argument)), f"{condition} {argument or ''}"
+        )
+
+    def wait_until(self, has_come: Callable[[], bool], what: str = "") -> None:
+        """Wait until this function returns true."""
         for _ in range(400):
-            if self.page.evaluate(condition, argument):
+            if has_come():
                 return
             self.page.wait_for_timeout(25)
         state = f"{self.status}, token {self.token}, ahead {self.ahead or 'nothing'}"
-        raise AssertionError(f"Never came true: {condition} {argument or ''}\nThe desk: {state}")
+        raise AssertionError(f"Never came true: {what}\nThe desk: {state}")
+
+    def drawn(self) -> "Desk":
+        """Wait for two frames: the events of all that was scrolled and resized have been handled by then."""
+        frame = "new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
+        self.page.evaluate(frame)
+        return self
 
     def ready(self) -> "Desk":
         """Wait until a comparison is on screen, and the next one is fetched ahead."""
@@ -87,3 +100,10 @@ class Desk:
         before = self.token
         self.press(key)
         return self.moved_on(before).saved().looked()
+
+
+def opened(open_desk: Callable[..., Desk], **options: Any) -> Desk:
+    """Return a desk with a comparison on screen, whether or not the next one is fetched."""
+    desk = open_desk(**options)
+    desk.wait_for("Boolean(document.querySelector('#comparison[data-token]'))")
+    return desk

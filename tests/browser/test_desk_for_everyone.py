@@ -2,7 +2,6 @@
 
 import gzip
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Membership, stored_aspects
 from annotate.people import invitations, password_links, reading
 from annotate.queueing import queue
-from tests import factories
 from tests.browser.accessibility import violations
-from tests.browser.desk import Desk
+from tests.browser.desk import PHONE, Desk
 from tests.factories import TIE
 
 JUDGE = "/p/reviews/judge/"
-PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -32,12 +29,6 @@ CODE = (
     "# Use\n\n```python\nsorted(values)  # a *new* list\n```\n\n- [docs](https://example.com)\n\n"
     + "long " * 800
 )
-
-
-@pytest.fixture
-def compare(project: Any) -> Callable[..., Comparison]:
-    """compare(prompt, first, second): one comparison, shown before those made later."""
-    return partial(factories.compare, project)
 
 
 @pytest.fixture

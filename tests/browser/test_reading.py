@@ -1,32 +1,17 @@
 """Long and wide texts: the question is in sight, nothing widens the page, and the chosen view holds."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from annotate.models import Comparison, Membership
-from tests import factories
 from tests.browser.accessibility import violations
-from tests.browser.desk import JUDGE, Desk
+from tests.browser.desk import JUDGE, PHONE, Desk, opened
 from tests.browser.questions import CHAT, DJANGO, LONG_LINE, LONG_TASK, QUESTIONS
 
-PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 WIDTHS: dict[str, dict[str, Any]] = {"wide": {"width": 1440}, "tablet": {"width": 1000}, "phone": PHONE}
-
-
-@pytest.fixture
-def compare(project: Any) -> Callable[..., Comparison]:
-    """compare(prompt, first, second): a comparison, shown before those made later."""
-    return partial(factories.compare, project)
-
-
-def opened(open_desk: Callable[..., Desk], **options: Any) -> Desk:
-    desk = open_desk(**options)
-    desk.wait_for("Boolean(document.querySelector('#comparison[data-token]'))")
-    return desk
 
 
 def in_sight(text: Locator, box: Locator) -> bool:
@@ -84,117 +69,6 @@ def test_leaving_differences_leads_back_to_raw(make_comparisons: Any, open_desk:
         expect(desk.page.locator("#comparison")).to_have_attribute("data-view", view)
 
 
-def test_differences_open_at_the_first_one(
-    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
-) -> None:
-    words = [f"word{number}" for number in range(4_000)]
-    compare("Repeat this.", " ".join(words), " ".join([*words[:3_000], "other", *words[3_001:]]))
-    desk = opened(open_desk)
-    desk.press("d")
-    for side in "ab":
-        expect(desk.page.locator(f"#pane-{side} mark")).to_be_in_viewport()
-    desk.press("d")
-    desk.wait_for("!document.querySelector('#pane-a mark')")
-    assert desk.page.evaluate("document.getElementById('pane-a').scrollTop") == 0
-
-
-WORDS = [f"word{number}" for number in range(4_000)]
-EDITED = [
-    *WORDS[:1_000],
-    *["more"] * 600,
-    *WORDS[1_000:2_500],
-    "other",
-    *WORDS[2_501:3_500],
-    "last",
-    *WORDS[3_501:],
-]
-
-
-def height_in_pane(desk: Desk, side: str, selector: str) -> float:
-    """Return how far below the top of a completion's pane something is."""
-    script = (
-        "([side, selector]) => { const pane = document.getElementById(`pane-${side}`);"
-        " return pane.querySelector(selector).getBoundingClientRect().top - pane.getBoundingClientRect().top }"
-    )
-    return float(desk.page.evaluate(script, [side, selector]))
-
-
-def test_each_difference_is_shown_at_one_height_in_both(
-    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
-) -> None:
-    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
-    desk = opened(open_desk)
-    desk.page.wait_for_load_state("networkidle")
-    desk.press("d")
-    expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
-    for number in (0, 1, 2, 0):  # after the last one, the first one again
-        here = f'mark[data-at="{number}"].here'
-        expect(desk.page.locator(f"#pane-a {here}")).to_have_count(1)
-        heights = [height_in_pane(desk, side, here) for side in "ab"]
-        assert heights[0] == pytest.approx(heights[1], abs=3)
-        assert 0 < heights[0] < 400
-        desk.press("e")
-
-
-def test_a_mark_of_what_lacks_moves_no_line(
-    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
-) -> None:
-    compare("Repeat this.", "It was cold. The wind turned west. Stay in.", "It is cold. Stay in.")
-    desk = opened(open_desk)
-    desk.page.wait_for_load_state("networkidle")
-    desk.press("d")
-    expect(desk.page.locator("mark.gap")).to_have_count(1)
-    one, other = (height_in_pane(desk, side, ".prose") for side in "ab")
-    tall, taller = (desk.page.locator(f"#pane-{side} .prose").bounding_box() or {} for side in "ab")
-    assert (one, tall["height"]) == (other, taller["height"])
-
-
-def test_scrolling_together_keeps_the_same_difference_level(
-    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
-) -> None:
-    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
-    desk = opened(open_desk)
-    desk.page.wait_for_load_state("networkidle")
-    desk.press("d")
-    expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
-    desk.page.locator("#pane-a").hover()
-    mark = 'mark[data-at="1"]'
-    while abs(height_in_pane(desk, "a", mark) - 150) > 80:
-        desk.page.mouse.wheel(0, height_in_pane(desk, "a", mark) - 150)
-        desk.page.wait_for_timeout(50)
-    assert height_in_pane(desk, "b", mark) == pytest.approx(height_in_pane(desk, "a", mark), abs=40)
-
-
-def test_a_longer_completion_scrolls_on_past_the_shorter_one(
-    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
-) -> None:
-    compare("Repeat this.", " ".join(WORDS[:400]), " ".join(WORDS))
-    desk = opened(open_desk)
-    script = "[...'ab'].map(side => document.getElementById(`pane-${side}`))"
-    longer, shorter = desk.page.evaluate(
-        f"{script}.sort((a, b) => b.scrollHeight - a.scrollHeight).map(pane => pane.id)"
-    )
-    desk.page.locator(f"#{shorter}").focus()
-    desk.page.locator(f"#{longer}").hover()
-    for _ in range(4):
-        desk.page.mouse.wheel(0, 500)
-        desk.page.wait_for_timeout(60)
-    desk.wait_for("pane => document.getElementById(pane).scrollTop >= 1900", longer)
-
-
-def test_on_a_phone_a_thumb_goes_from_difference_to_difference(
-    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
-) -> None:
-    compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
-    page = opened(open_desk, **PHONE).page
-    page.wait_for_load_state("networkidle")
-    page.get_by_role("button", name="Differences").tap()
-    for number in (0, 1, 2):
-        page.get_by_role("button", name="Next difference").tap()
-        expect(page.locator(f'#pane-a mark[data-at="{number}"].here')).to_be_in_viewport()
-        expect(page.get_by_role("button", name="Next difference")).to_be_in_viewport(ratio=1)
-
-
 def test_on_a_phone_the_letter_of_a_long_text_stays_in_sight(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
@@ -233,13 +107,40 @@ def test_an_answer_on_its_way_does_not_bring_the_old_view_back(
     desk.judge("2")
     desk.page.evaluate("document.getElementById('ahead').innerHTML = ''")
     desk.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # asks for one ahead
-    while not held:
-        desk.page.wait_for_timeout(20)
+    desk.wait_until(lambda: bool(held))
     desk.press("t")
     expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "raw")
     held[0][0].fulfill(response=held[0][1])
     desk.ready().judge("2")
     expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "raw")
+
+
+def test_a_view_is_drawn_once_when_it_was_asked_for_twice(
+    make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    make_comparisons(4)
+    desk = open_desk().ready()
+    held: list[Route] = []
+    texts = f"**/judge/{desk.token}/**"
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    desk.intercept(hold, texts)
+    desk.press("t")
+    desk.wait_until(lambda: len(held) == 1)
+    desk.page.evaluate("document.getElementById('ahead').innerHTML = ''")
+    # The answer to what this asks for finds the old view on screen.
+    desk.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    desk.wait_until(lambda: len(held) == 2)
+    held[0].continue_()
+    shown = desk.page.locator("#comparison")
+    expect(shown).to_have_attribute("data-view", "raw")
+    shown.evaluate("shown => shown.dataset.kept = 'yes'")
+    with desk.page.expect_response(texts):
+        held[1].continue_()
+    desk.drawn()
+    expect(shown).to_have_attribute("data-kept", "yes")
 
 
 # --- Wide texts ------------------------------------------------------------------------------------------------------
@@ -364,6 +265,47 @@ def test_a_prompt_takes_the_room_that_completions_leave(
         assert page.evaluate("document.getElementById('prompt-body').clientHeight") > 150
         desk.looked().judge("2")
     assert seen == {False: True, True: False}
+
+
+def test_a_prompt_has_its_room_after_one_that_was_shown_whole(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    paragraphs = "\n\n".join(f"Item {number}. The board spoke of the budget." for number in range(10))
+    for number in range(2):
+        compare(f"{number} {paragraphs}", "Yes", "No")
+    desk = opened(open_desk, height=650)
+    whole = desk.page.locator("#whole-prompt")
+    expect(whole).to_be_visible()
+    desk.press("p")
+    expect(whole).to_have_attribute("aria-expanded", "true")
+    desk.page.set_viewport_size({"width": 1_400, "height": 900})
+    desk.wait_for("window.innerHeight === 900")
+    desk.drawn().looked().judge("2")
+    expect(whole).to_be_hidden()
+
+
+@pytest.mark.parametrize("change", ["view", "window"])
+def test_a_prompt_has_its_room_after_a_change_while_whole(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk], change: str
+) -> None:
+    paragraphs = "\n\n".join(f"Item {number}. The board spoke of the budget." for number in range(40))
+    compare(paragraphs, "Yes", "No")
+    desk = opened(open_desk)
+    before = height_of(desk)
+    desk.press("p")
+    expect(desk.page.locator("#whole-prompt")).to_have_attribute("aria-expanded", "true")
+    if change == "view":
+        for view in ("raw", "rendered"):
+            desk.press("t")
+            expect(desk.page.locator("#comparison")).to_have_attribute("data-view", view)
+    else:
+        for height in (1_000, 900):
+            desk.page.set_viewport_size({"width": 1_400, "height": height})
+            desk.wait_for("height => window.innerHeight === height", height)
+            desk.drawn()
+    desk.press("p")
+    expect(desk.page.locator("#whole-prompt")).to_have_attribute("aria-expanded", "false")
+    assert height_of(desk) == pytest.approx(before, abs=2)
 
 
 def test_a_short_prompt_offers_no_more(make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
