@@ -42,7 +42,9 @@ def shown_in(page: Any, form: Any, action: str) -> dict[str, Any]:
     `action` is the value of its button, or empty.
     """
     drawn = re.findall(r"<form method=\"post\".*?</form>", text(page), re.DOTALL)
-    [html] = [one for one in drawn if "start-round" in one and ('value="write"' in one) == (action == "write")]
+    [html] = [
+        one for one in drawn if "start-round" in one and ('value="write"' in one) == (action == "write")
+    ]
     names = set(re.findall(r'name="([^"]+)"', html))
     values = {name: form[name].value() for name in form.fields if name in names}
     sent = {name: value for name, value in values.items() if value is not None and value is not False}

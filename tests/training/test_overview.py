@@ -101,9 +101,7 @@ def test_the_page_of_rounds_lets_an_endpoint_write_alone(project, owner, make_co
     assert "no model that can be trained" in page
 
 
-def test_what_the_page_shows_has_an_endpoint_write(
-    project, owner, make_comparisons, client_for, settings
-):
+def test_what_the_page_shows_has_an_endpoint_write(project, owner, make_comparisons, client_for, settings):
     """An empty field would ask for the current policy, which the project does not have."""
     settings.ENDPOINTS = ["models.example"]
     make_comparisons(1)
