@@ -29,8 +29,16 @@ SIMILAR = 0.25  # of the runs of the shorter text
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = rf"(?:(?![{_UNSPACED}])[\w--\p{{M}}](?!\ufe0f|\u20e3)[\p{{M}}\u200c\u200d]*)+"
 TOKEN = regex.compile(rf"({_WORD}|(?!\s)\X)(\s*)", regex.V1)
-# A block of code: a line of three or more backticks or tildes, and all to the next such line, or to the end.
-FENCED = regex.compile(r"^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*\1[`~]*[ \t\r]*$|\Z)", regex.M | regex.S)
+# A block of code: a line that begins with three or more backticks or tildes, and all to the next line of as many, or to
+# the end. Behind backticks the first line has no other, as that is code within a line. What a repetition took it keeps,
+# or a line of signs would be read again from each of them.
+FENCED = regex.compile(
+    r"""
+    ^ [ \t]*+ (?: (`{3,}+) [^`\n]*+ | (~{3,}+) [^\n]*+ ) \n
+    .*? (?: ^ [ \t]*+ (?: \1 `*+ | \2 ~*+ ) (?= [ \t]*+ \r? $ ) | \Z )
+    """,
+    regex.M | regex.S | regex.X,
+)
 
 
 class Differences(NamedTuple):
