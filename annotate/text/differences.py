@@ -141,7 +141,7 @@ def _common_ends(left: list[str], right: list[str]) -> tuple[int, int]:
 class Beginning(NamedTuple):
     """The length that two texts have in common: whole words, or characters of a script that writes no spaces."""
 
-    count: int
+    length: int
     is_of_words: bool
 
 
