@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CONFIDENCE = 0.95
 NORMAL_95 = 1.959963984540054  # the standard normal quantile of CONFIDENCE, two-sided
@@ -45,10 +45,14 @@ def mean_estimate(values: Sequence[float]) -> Estimate | None:
 
 @dataclass(frozen=True)
 class Share:
-    """`count` of `total`, with its 95 % interval by Wilson's score, which holds for small totals too."""
+    """`count` of `total`, with its 95 % interval by Wilson's score, which holds for small totals too.
+
+    `worth` is the number of independent observations that they are worth, where it is not `total`.
+    """
 
     count: int = 0
     total: int = 0
+    worth: float | None = field(default=None, compare=False)
 
     @property
     def value(self) -> float | None:
@@ -56,8 +60,46 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        estimate = wilson(self.count, self.total)
+        worth = self.total if self.worth is None else self.worth
+        estimate = wilson((self.value or 0.0) * worth, worth)
         return (estimate.low, estimate.high) if estimate else (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class UnitSums:
+    """Sums over independent units of which each has some things, `total`, and some of these counted, `count`."""
+
+    units: int
+    count: int
+    total: int
+    count_squared: int
+    count_by_total: int
+    total_squared: int
+
+    def as_share(self) -> Share:
+        """Return the share of all things that count, worth as much as its spread over the units tells.
+
+        Its variance is that of a ratio of sums (Cochran 1977, equation 6.13), and counts for less where units are few
+        (Korn and Graubard 1998). It is worth at least what units of one answer each are (Kish 1965), and at most all
+        things.
+        """
+        if not self.total:
+            return UNMEASURED
+        share = self.count / self.total
+        least = self.total**2 / self.total_squared
+        if self.units < 2:
+            return Share(self.count, self.total, least)
+        squares = self.count_squared - 2 * share * self.count_by_total + share**2 * self.total_squared
+        spread = max(0.0, squares) * self.units / (self.units - 1)
+        worth = share * (1 - share) * self.total**2 / spread if spread else least
+        worth *= (NORMAL_95 / _student_95(self.units - 1)) ** 2
+        return Share(self.count, self.total, min(max(worth, least), self.total))
+
+
+def _student_95(freedom: int) -> float:
+    """Return Student's quantile of CONFIDENCE, by the first terms of its expansion about the normal one."""
+    z = NORMAL_95
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 UNMEASURED = Share()

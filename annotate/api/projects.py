@@ -260,7 +260,7 @@ class Agreement(Endpoint):
         met = agreement.on_random_pairs(agreement.meetings(call.project))
         return Response(
             {
-                "pairwise": share_data(agreement.pairwise_agreement(met)),
+                "pairwise": share_data(agreement.pairwise_agreement(call.project).everyone),
                 "alpha": agreement.krippendorff_alpha(met),
                 "kappas": [
                     {"annotators": [pseudonym(one), pseudonym(other)], "comparisons": count, "kappa": kappa}

@@ -202,7 +202,10 @@ def _figures(selection: Selection, observed: Observed) -> str:
     gold = sum_shares(agreement.gold_accuracy(selection.project).values())
     rows = [
         ("Pairs", f"{observed.total('pairs'):,}"),
-        ("Agreement of two annotators on a comparison", _share(agreement.pairwise_agreement(met))),
+        (
+            "Agreement of two annotators on a comparison",
+            _share(agreement.pairwise_agreement(selection.project).everyone),
+        ),
         ("Krippendorff's alpha (nominal)", "not measured" if alpha is None else f"{alpha:.3f}"),
         ("Accuracy on gold comparisons", _share(gold)),
         *((f"Verdicts: {KINDS[verdict]}", f"{count:,}") for verdict, count in _mix(selection)),
@@ -210,7 +213,10 @@ def _figures(selection: Selection, observed: Observed) -> str:
     ]
     if selection.snapshot is not None:
         rows.append(("Snapshot", f"`{selection.snapshot.digest}`"))
-    note = "Agreement and gold are those of the whole project. Intervals are Wilson's, at 95 %."
+    note = (
+        "Agreement and gold are those of the whole project. Intervals are Wilson's, at 95 %. That of the agreement "
+        "takes each comparison as one observation, however many judged it."
+    )
     if selection.snapshot is None:
         note += (
             " Verdicts count all chosen judgments. Those on gold comparisons make no pair, nor do ties and both bad "

@@ -4,20 +4,39 @@ Counting is done by the database; what comes back is a small table, whatever the
 for self-consistency alone. Categories name completions, never sides: first, second, tie, both_bad.
 """
 
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
 
-from django.db.models import Avg, Case, CharField, Count, F, IntegerField, OuterRef, Q, Subquery, Value, When
+from django.db.models import (
+    Avg,
+    BigIntegerField,
+    Case,
+    CharField,
+    Count,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.expressions import Combinable
+from django.db.models.lookups import GreaterThan
 
 from annotate.models import Comparison, Judgment, Project, is_current
 from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import find_gold_judgments
 from primitives.reliability import PRIOR_ACCURACY, Item, Reliability, estimate
-from primitives.statistics import UNMEASURED, Share, sum_shares
+from primitives.statistics import UNMEASURED, Share, UnitSums
 
 Verdict = Judgment.Verdict
+CATEGORIES = ("first", "second", Verdict.TIE.value, Verdict.BOTH_BAD.value)
 MOST_KAPPAS = 20
 LONGEST_SECONDS = 600  # an annotator who took longer was away
 
@@ -173,19 +192,102 @@ def self_consistency(project: Project) -> dict[int, Share]:
 # --- Coefficients ------------------------------------------------------------------------------------------------
 
 
-def pairwise_agreement(met: Iterable[Meeting]) -> Share:
-    """Return the share of verdict pairs on the same comparison that agree."""
-    return sum_shares(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
+@dataclass(frozen=True)
+class PairwiseAgreement:
+    """The share of verdict pairs on the same comparison that agree: of all annotators, and of each with one of a file.
+
+    The unit of its interval is the comparison: three verdicts make three pairs, which tell less than three comparisons.
+    """
+
+    everyone: Share
+    with_external: Share
+
+
+def pairwise_agreement(project: Project) -> PairwiseAgreement:
+    """Count the agreement of a project on the comparisons that `on_random_pairs` keeps, in one query."""
+    said = {
+        f"{category}_{where}": Count(
+            "pk", filter=Q(category=category, annotator__imported_into__isnull=where == "here")
+        )
+        for category in CATEGORIES
+        for where in ("here", "elsewhere")
+    }
+    here, elsewhere = (
+        [F(f"{category}_{where}") for category in CATEGORIES] for where in ("here", "elsewhere")
+    )
+    both = [one + other for one, other in zip(here, elsewhere, strict=True)]
+    # Each pair of all annotators is counted from both of its ends.
+    everyone = _UnitTerms(_add(one * (one - 1) for one in both), _add(both) * (_add(both) - 1))
+    mixed = _UnitTerms(
+        _add(one * other for one, other in zip(here, elsewhere, strict=True)), _add(here) * _add(elsewhere)
+    )
+    found = (
+        _current(project)
+        .opinions()
+        .exclude(comparison__kind=Comparison.Kind.REPEAT)
+        .exclude(comparison__arm=Comparison.Arm.PROBE)
+        .filter(comparison__judged__gte=2)
+        .annotate(category=_said())
+        .values("comparison")
+        .annotate(**said)
+        .order_by()
+        .aggregate(**everyone.sums("everyone"), **mixed.sums("mixed"))
+    )
+    return PairwiseAgreement(
+        _unit_sums(found, "everyone", ends=2).as_share(), _unit_sums(found, "mixed", ends=1).as_share()
+    )
+
+
+@dataclass(frozen=True)
+class _UnitTerms:
+    """The pairs of verdicts on a comparison that agree, and all of them, as terms of a query."""
+
+    count: Combinable
+    total: Combinable
+
+    def sums(self, prefix: str) -> dict[str, Sum | Count]:
+        """Return what `UnitSums` needs, by the names of its fields."""
+        terms = {
+            "count": self.count,
+            "total": self.total,
+            "count_squared": self.count * self.count,
+            "count_by_total": self.count * self.total,
+            "total_squared": self.total * self.total,
+        }
+        sums: dict[str, Sum | Count] = {
+            f"{prefix}_{name}": Sum(term, default=0, output_field=BigIntegerField())
+            for name, term in terms.items()
+        }
+        pairs = Case(When(GreaterThan(self.total, 0), then=1), output_field=IntegerField())
+        return sums | {f"{prefix}_units": Count(pairs)}
+
+
+def _unit_sums(found: Mapping[str, int], prefix: str, *, ends: int) -> UnitSums:
+    def read(name: str, power: int) -> int:
+        return int(found[f"{prefix}_{name}"] // ends**power)  # a sum is a Decimal on PostgreSQL
+
+    squares = (read(name, 2) for name in ("count_squared", "count_by_total", "total_squared"))
+    return UnitSums(found[f"{prefix}_units"], read("count", 1), read("total", 1), *squares)
+
+
+def _add(terms: Iterable[Combinable]) -> Combinable:
+    return reduce(operator.add, terms)
 
 
 def agreement_with_others(met: Iterable[Meeting]) -> dict[int, Share]:
-    """Return the same for each annotator."""
-    found: dict[int, list[Share]] = defaultdict(list)
-    for one in met:
-        share = Share(one.count if one.one_said == one.other_said else 0, one.count)
-        found[one.one].append(share)
-        found[one.other].append(share)
-    return {annotator: sum_shares(shares) for annotator, shares in found.items()}
+    """Return the same for each annotator, worth no more than the comparisons that they met others on."""
+    found: dict[int, list[Meeting]] = defaultdict(list)
+    for meeting in met:
+        found[meeting.one].append(meeting)
+        found[meeting.other].append(meeting)
+    return {annotator: _share_of_met(meetings) for annotator, meetings in found.items()}
+
+
+def _share_of_met(met: Sequence[Meeting]) -> Share:
+    """Return the share of an annotator's meetings that agree. Those on one comparison count as one answer."""
+    total = sum(meeting.count for meeting in met)
+    same = sum(meeting.count for meeting in met if meeting.one_said == meeting.other_said)
+    return Share(same, total, total**2 / sum(meeting.count * (meeting.judged - 1) for meeting in met))
 
 
 def cohen_kappa(met: Iterable[Meeting], one: int, other: int) -> float | None:

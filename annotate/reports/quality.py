@@ -15,7 +15,7 @@ from annotate.reports import agreement
 from annotate.reports.agreement import AnnotatorFigures
 from annotate.reports.alarms import Alarm, find_alarms
 from annotate.reports.days import Day, days_of
-from annotate.reports.recalled import recall_evidence
+from annotate.reports.recalled import recall, recall_evidence
 from annotate.text.model_names import make_name_pattern
 from primitives.statistics import Share, percent, sum_shares
 
@@ -92,6 +92,7 @@ def assess(project: Project, search: str = "") -> Quality:
     met = evidence.met
     found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.reliability))
     has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)
+    agreed = recall(project, "agreement", lambda: agreement.pairwise_agreement(project))
     users = User.objects.in_bulk([one.annotator for one in found])
     everyone = [_person(project, users[one.annotator], one) for one in found]
     everyone.sort(key=lambda person: -person.total)
@@ -100,10 +101,8 @@ def assess(project: Project, search: str = "") -> Quality:
         people=[person for person in everyone if not person.user.is_imported],
         external=_external([person for person in everyone if person.user.is_imported], search),
         verdicts=_mix(project),
-        pairwise=agreement.pairwise_agreement(met),
-        with_external=agreement.pairwise_agreement(
-            [one for one in met if users[one.one].is_imported != users[one.other].is_imported]
-        ),
+        pairwise=agreed.everyone,
+        with_external=agreed.with_external,
         alpha=agreement.krippendorff_alpha(met),
         gold=sum_shares(one.gold for one in found),
         left=sum_shares(one.left for one in found),

@@ -29,8 +29,19 @@ SIMILAR = 0.25  # of the runs of the shorter text
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = rf"(?:(?![{_UNSPACED}])[\w--\p{{M}}](?!\ufe0f|\u20e3)[\p{{M}}\u200c\u200d]*)+"
 TOKEN = regex.compile(rf"({_WORD}|(?!\s)\X)(\s*)", regex.V1)
-# A block of code: a line of three or more backticks or tildes, and all to the next such line, or to the end.
-FENCED = regex.compile(r"^[ \t]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*\1[`~]*[ \t\r]*$|\Z)", regex.M | regex.S)
+WORD = regex.compile(_WORD, regex.V1)
+CHARACTER = regex.compile(r"(?!\s)\X")
+LETTER = regex.compile(rf"[{_UNSPACED}]", regex.V1)  # with which a character of such a script begins
+# A block of code: a line that begins with three or more backticks or tildes, and all to the next line of as many, or to
+# the end. Behind backticks the first line has no other, as that is code within a line. What a repetition took it keeps,
+# or a line of signs would be read again from each of them.
+FENCED = regex.compile(
+    r"""
+    ^ [ \t]*+ (?: (`{3,}+) [^`\n]*+ | (~{3,}+) [^\n]*+ ) \n
+    .*? (?: ^ [ \t]*+ (?: \1 `*+ | \2 ~*+ ) (?= [ \t]*+ \r? $ ) | \Z )
+    """,
+    regex.M | regex.S | regex.X,
+)
 
 
 class Differences(NamedTuple):
@@ -125,6 +136,29 @@ def _common_ends(left: list[str], right: list[str]) -> tuple[int, int]:
     rest = shorter - start
     end = next((place for place in range(rest) if left[-1 - place] != right[-1 - place]), rest)
     return start, end
+
+
+class Beginning(NamedTuple):
+    """The length that two texts have in common: whole words, or characters of a script that writes no spaces."""
+
+    length: int
+    is_of_words: bool
+
+
+def measure_beginning(left: str, right: str) -> Beginning:
+    """Return how far two texts are the same, by the words that differences are found by."""
+    words = letters = end = 0
+    for one, other in zip(TOKEN.finditer(left), TOKEN.finditer(right), strict=False):
+        if one[1] != other[1]:
+            break
+        end = one.end(1)
+        words += WORD.match(one[1]) is not None
+        letters += LETTER.match(one[1]) is not None
+        if one[2] != other[2]:
+            break
+    if letters > words:
+        return Beginning(len(CHARACTER.findall(left[:end])), is_of_words=False)
+    return Beginning(words, is_of_words=True)
 
 
 def are_similar(left: str, right: str) -> bool:

@@ -22,7 +22,7 @@ from annotate.models import Aspect, Claim, Comparison, Completion, Judgment, Pro
 from annotate.text import rendering
 from annotate.text.chat_display import Chat, show_chat, show_completion
 from annotate.text.chats import as_text
-from annotate.text.differences import WORD_LIMIT, are_similar, mark_differences
+from annotate.text.differences import WORD_LIMIT, are_similar, mark_differences, measure_beginning
 
 LONG_BEGINNING = 1_000  # characters: what differs after them is mostly below what is in sight
 SHORT_METADATA = 200  # characters of a value that is shown unfolded
@@ -108,14 +108,20 @@ class Texts:
         left, right = (one.text[: rendering.DISPLAY_LIMIT] for one in (self.left, self.right))
         if len(left) < LONG_BEGINNING or left[:LONG_BEGINNING] != right[:LONG_BEGINNING]:
             return ""
-        pairs = zip(left, right, strict=False)
-        length = next(
-            (at for at, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right))
-        )
-        count = len(left[:length].split())
-        return ngettext(
-            "Both begin with the same %(count)s word.", "Both begin with the same %(count)s words.", count
-        ) % {"count": intcomma(count)}
+        count, is_of_words = measure_beginning(left, right)
+        if not count:
+            return _("Both have the same long beginning.")
+        if is_of_words:
+            sentence = ngettext(
+                "Both begin with the same %(count)s word.", "Both begin with the same %(count)s words.", count
+            )
+        else:
+            sentence = ngettext(
+                "Both begin with the same %(count)s character.",
+                "Both begin with the same %(count)s characters.",
+                count,
+            )
+        return sentence % {"count": intcomma(count)}
 
     @cached_property
     def view(self) -> str:

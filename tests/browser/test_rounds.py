@@ -246,3 +246,16 @@ def test_the_pages_of_rounds_and_policies_are_accessible_and_fit(
         found = Axe().run(page).response["violations"]
         assert not [(one["id"], one["nodes"][0]["html"]) for one in found], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_no_room_is_kept_for_counts_that_no_script_brings(
+    transactional_db: None, project: Any, owner: Any, make_comparisons: Any, open_page: Any, script: bool
+) -> None:
+    make_comparisons(1)
+    page = open_page(owner, "/keys/", java_script_enabled=script)
+    page.route("**/rounds/ready/**", lambda route: None)  # the counts never come
+    page.goto(f"/p/{project.slug}/rounds/")
+    box = page.locator(".ready").first.bounding_box()
+    assert box is not None
+    assert (box["height"] > 150) == script

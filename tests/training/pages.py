@@ -1,5 +1,6 @@
 """Helpers of the tests of the pages: a response's text, and the addresses of a round's pages."""
 
+import re
 from typing import Any
 
 from django.urls import reverse
@@ -33,3 +34,18 @@ def as_sent(form: Any) -> dict[str, Any]:
     values = {name: form[name].value() for name in form.fields}
     empty = {"reasons": "", "criteria": "", "training_settings": "{}", "sampling_settings": "{}"}
     return {name: value for name, value in values.items() if value is not None and value is not False} | empty
+
+
+def shown_in(page: Any, form: Any, action: str) -> dict[str, Any]:
+    """Return the unchanged form as a browser sends it, with nothing but the fields that the page shows.
+
+    `action` is the value of its button, or empty.
+    """
+    drawn = re.findall(r"<form method=\"post\".*?</form>", text(page), re.DOTALL)
+    [html] = [
+        one for one in drawn if "start-round" in one and ('value="write"' in one) == (action == "write")
+    ]
+    names = set(re.findall(r'name="([^"]+)"', html))
+    values = {name: form[name].value() for name in form.fields if name in names}
+    sent = {name: value for name, value in values.items() if value is not None and value is not False}
+    return sent | {"action": action}

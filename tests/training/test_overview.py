@@ -7,7 +7,7 @@ from annotate.models import Flag, Policy, Prompt
 from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE, judge
-from tests.training.pages import as_sent
+from tests.training.pages import as_sent, shown_in
 from training.models import Endpoint
 from training.rounds import state_machine
 
@@ -99,6 +99,24 @@ def test_the_page_of_rounds_lets_an_endpoint_write_alone(project, owner, make_co
     assert "Write comparisons" in page
     assert "Start the round" not in page
     assert "no model that can be trained" in page
+
+
+def test_what_the_page_shows_has_an_endpoint_write(project, owner, make_comparisons, client_for, settings):
+    """An empty field would ask for the current policy, which the project does not have."""
+    settings.ENDPOINTS = ["models.example"]
+    make_comparisons(1)
+    leave_with_endpoint(project)
+    client = client_for(owner)
+    page = client.get(f"{URL}rounds/")
+    assert "The current policy</option>" not in page.content.decode()
+    answer = client.post(f"{URL}rounds/", shown_in(page, page.context["write_form"], "write"))
+    assert answer.status_code == 302
+    assert project.rounds.get().start_policy.name == "served"
+
+
+def test_no_writer_is_asked_for_where_there_is_one_alone(ready_project, owner, client_for):
+    page = client_for(owner).get(f"{URL}rounds/")
+    assert "policy" not in shown_in(page, page.context["write_form"], "write")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.forms import BoundField
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -71,6 +72,15 @@ def option_field(name: str, initial: Any, default: Any, text: str, choices: tupl
         return forms.ChoiceField(**about, choices=named)
     kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
     return kind(**about, required=default is not None)
+
+
+def has_value(shown: BoundField, value: Any) -> bool:
+    """Return whether a field shows this value, which may be written otherwise: 1e-3 is 0.001."""
+    field = shown.field
+    try:
+        return bool(field.to_python(shown.value()) == field.to_python(field.prepare_value(value)))
+    except ValidationError:
+        return False
 
 
 class DevicesField(forms.TypedChoiceField):

@@ -33,7 +33,7 @@ from training.rounds.starts import RoundError, usual_start
 from training.templatetags.round_figures import setting
 from training.views import choosing
 from training.views.beginnings import Like
-from training.views.fields import option_field, processes_field
+from training.views.fields import has_value, option_field, processes_field
 
 HARDWARE = _("Length, memory and hardware")
 # Group -> options of config.json. The first group, without a title, comes before the others, which are folded. What is
@@ -204,8 +204,7 @@ class RoundForm(forms.Form):
             project.training_settings = {}
         defaults = _like(like) if like else _defaults(project)
         self.recommended = _recommended(project)
-        advice = dict(dotted(self.recommended.settings)) if self.recommended else {}
-        self.is_recommended = bool(advice)
+        self.advice = dict(dotted(self.recommended.settings)) if self.recommended else {}
         self.begins_otherwise = ignores_project or bool(like)
         for name, (label, help_text) in COUNT_FIELDS.items():
             self.fields[name] = forms.IntegerField(
@@ -217,9 +216,8 @@ class RoundForm(forms.Form):
             )
         for name in chain.from_iterable(GROUPS.values()):
             field = self.fields[name] = _option(name, defaults)
-            if name in advice and advice[name] != field.initial:
-                self.is_recommended = False
-                field.help_text = _with_advice(field.help_text, advice[name])
+            if name in self.advice and self.advice[name] != field.initial:
+                field.help_text = _with_advice(field.help_text, self.advice[name])
         self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
         self.pair_fields = PairFields().fields
         for name, field in self.pair_fields.items() if like else ():
@@ -240,8 +238,16 @@ class RoundForm(forms.Form):
 
     @property
     def is_unfolded(self) -> bool:
-        """Return whether the settings begin with others than the project's, or one of them has an error."""
-        return self.begins_otherwise or any(name not in COUNTS for name in self.errors)
+        """Return whether the settings begin with others than the project's, or one was changed or has an error."""
+        changed = (name for name, field in self.fields.items() if not has_value(self[name], field.initial))
+        return self.begins_otherwise or any(name not in COUNTS for name in chain(self.errors, changed))
+
+    @property
+    def is_recommended(self) -> bool:
+        """Return whether training is set up as recommended, and as the engine does where nothing is."""
+        names = (name for name in chain.from_iterable(GROUPS.values()) if not name.startswith("sampling."))
+        usual = {name: OPTIONS[name][0] for name in names} | self.advice
+        return bool(self.advice) and all(has_value(self[name], value) for name, value in usual.items())
 
     def folded(self) -> Iterator[tuple[str | Promise, list[BoundField], bool]]:
         """Yield the other groups: title, fields, and whether one of them has an error."""

@@ -75,7 +75,10 @@ class RowsRefusedOut(ErrorOut):
 
 
 class ShareOut(Shape):
-    """A share of counted things: null where nothing was counted. Wilson's interval is at 95 %."""
+    """A share of counted things: null where nothing was counted. Wilson's interval is at 95 %.
+
+    Where annotators agree, the unit of the interval is the comparison, not the pair of verdicts.
+    """
 
     EXAMPLE = {"count": 18, "total": 20, "share": 0.9, "low": 0.7, "high": 0.97}
 

@@ -15,7 +15,7 @@ from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
 from primitives.reliability import PRIOR_ACCURACY
-from primitives.statistics import Share
+from primitives.statistics import NORMAL_95, Share
 from tests.factories import say
 
 
@@ -32,7 +32,30 @@ def table(project: Project, three: list[Any], make_comparisons: Any) -> list[Com
 
 def test_pairwise_agreement(project, table):
     # anna and bela agree on 4 of 6, anna and cleo on 2 of 3, bela and cleo on 1 of 3.
-    assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(7, 12)
+    assert agreement.pairwise_agreement(project).everyone == Share(7, 12)
+
+
+def test_the_unit_of_agreement_is_the_comparison(project, three, table):
+    # (pairs that agree, pairs) of each comparison: (3, 3), (1, 3), (1, 3), (1, 1), (0, 1), (1, 1).
+    share = 7 / 12
+    spread = (3 - 3 * share) ** 2 + 2 * (1 - 3 * share) ** 2 + 2 * (1 - share) ** 2 + share**2
+    found = agreement.pairwise_agreement(project)
+    student = 2.571  # Student's quantile for five degrees of freedom
+    expected = share * (1 - share) * 12**2 / (spread * 6 / 5) * (NORMAL_95 / student) ** 2
+    assert found.everyone.worth == pytest.approx(expected, rel=0.03)
+    assert found.with_external == Share(0, 0)
+    cleo = agreement.agreement_with_others(agreement.meetings(project))[three[2].pk]
+    assert (cleo.total, cleo.worth) == (6, 3)
+
+
+def test_people_meet_the_annotators_of_files(project, three, table):
+    type(three[0]).objects.filter(pk=three[2].pk).update(
+        imported_into=project, is_active=False, email="", password="!"
+    )
+    found = agreement.pairwise_agreement(project)
+    # cleo meets anna and bela on three comparisons: (2, 2), (0, 2), (1, 2).
+    assert (found.everyone, found.with_external) == (Share(7, 12), Share(3, 6))
+    assert found.with_external.worth == 3
 
 
 def test_agreement_with_others(project, three, table):
@@ -64,14 +87,14 @@ def test_coefficients_need_something_to_compare(project, three, make_comparisons
     met = agreement.meetings(project)
     assert agreement.krippendorff_alpha(met) is None  # everybody always says the same one thing
     assert agreement.cohen_kappa(met, three[0].pk, three[1].pk) is None
-    assert agreement.pairwise_agreement(met) == Share(1, 1)
+    assert agreement.pairwise_agreement(project).everyone == Share(1, 1)
 
 
 def test_agreement_reads_completions_not_sides(project, three, make_comparisons):
     (comparison,) = make_comparisons(1, needed=2)
     say(three[0], comparison, "first", left="first")
     say(three[1], comparison, "first", left="second")
-    assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(1, 1)
+    assert agreement.pairwise_agreement(project).everyone == Share(1, 1)
 
 
 def test_what_was_superseded_or_skipped_is_no_opinion(project, three, make_comparisons):
@@ -79,7 +102,7 @@ def test_what_was_superseded_or_skipped_is_no_opinion(project, three, make_compa
     say(three[0], comparison, "first")
     say(three[1], comparison, "second")
     say(three[2], comparison, "skip")
-    assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(0, 1)
+    assert agreement.pairwise_agreement(project).everyone == Share(0, 1)
     undoing.undo(project, three[1])
     assert agreement.meetings(project) == []
 
@@ -221,8 +244,9 @@ def test_agreement_counts_no_comparison_that_a_probe_chose(
         say(three[0], comparison, "first")
         say(three[1], comparison, other)
     met = agreement.meetings(project)
-    assert agreement.pairwise_agreement(met) == Share(2, 3)
-    assert agreement.pairwise_agreement(agreement.on_random_pairs(met)) == Share(1, 2)
+    assert sum(one.count for one in met) == 3
+    assert sum(one.count for one in agreement.on_random_pairs(met)) == 2
+    assert agreement.pairwise_agreement(project).everyone == Share(1, 2)
 
 
 def test_a_moments_meetings_count_what_stood_then(

@@ -1,6 +1,7 @@
 """Two texts side by side: what differs is marked, and nothing else is changed."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.text import hidden_characters
-from annotate.text.differences import WORD_LIMIT, common, mark_differences
+from annotate.text.differences import FENCED, WORD_LIMIT, common, mark_differences
 
 words = st.lists(st.sampled_from("abcd"), max_size=12)
 
@@ -128,3 +129,43 @@ def test_a_tab_is_told_from_spaces() -> None:
     spaces, tab = mark("if:\n    go", "if:\n\tgo")
     assert tab == f'if:<mark class="space">{LINE_END}<span class="tab"></span>\t</mark>go'
     assert spaces == f'if:<mark class="space">{LINE_END}    </mark>go'
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("```code``` is inline\nb", []),
+        ("~~~ a `b`\nc\n~~~\nd", ["~~~ a `b`\nc\n~~~"]),
+        ("````\n```\na\n````\nb", ["````\n```\na\n````"]),
+        ("```\na\n```b\nc", ["```\na\n```b\nc"]),
+        ("```\na\n~~~\n```\nb", ["```\na\n~~~\n```"]),
+    ],
+)
+def test_a_block_of_code_is_between_two_fences_of_a_kind(text: str, code: list[str]) -> None:
+    assert re.findall(r'<span class="code">(.*?)</span>', mark(text, text)[0], re.DOTALL) == code
+
+
+def test_no_line_end_is_divided_at_a_fence() -> None:
+    left, right = "```\r\na\r\n```\r\nb", "```\r\na\r\n``` \r\nb"
+    assert mark(left, left)[0] == '<span class="code">```\r\na\r\n```</span>\r\nb'
+    ends = f'</span><mark class="space">%s\r{LINE_END}</mark>b'
+    assert [
+        html.endswith(ends % space) for html, space in zip(mark(left, right), ("", " "), strict=True)
+    ] == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("sign", ["~", "`", "~~~\n~", "```x\n", "```x`\n", " ", "~~~ \r\n", "``` a "])
+def test_fences_of_any_length_take_linear_time(sign: str) -> None:
+    def measure(size: int) -> float:
+        text = "x\n" + (sign * size)[:size]
+        begun = time.process_time()
+        for _ in FENCED.finditer(text):
+            pass
+        return time.process_time() - begun
+
+    measure(1_000)
+    # It takes a hundred times as long where each place is tried.
+    assert measure(50_000) < 0.02 + 30 * min(measure(5_000) for _ in range(3))

@@ -67,8 +67,7 @@ def test_figures_of_people_leave_it_out(project, upload, teammate, make_comparis
     assert (found.total, found.finished, found.judgments, found.judgments_needed) == (2, 2, 2, 2)
     assert (found.imported, found.judged_elsewhere, found.active) == (3, 2, 1)
     assert sum(day.count for day in days.days_of(project)) == 2
-    met = agreement.meetings(project)
-    assert agreement.pairwise_agreement(met).total == 1
+    assert agreement.pairwise_agreement(project).everyone.total == 1
     assert {one.left.total for one in agreement.annotators(project)} == {0}
 
 

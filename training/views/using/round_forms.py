@@ -25,20 +25,24 @@ class WritingForm(WriteForm):
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(project, *args, **kwargs)
         self.project = project
-        self.fields["policy"] = _choice(project, _("Written by"), _("The current policy"), "")
+        written_by = self.fields["policy"] = _choice(project, _("Written by"), _("The current policy"), "")
         self.fields["against"] = _choice(
             project,
             _("Other side by"),
             _("The same policy"),
             _("Judgments then tell which of the two is better."),
         )
-        self.fields["policy"].initial = self.like.start if self.like else None
+        written_by.initial = self.like.start if self.like else None
+        if project.current_policy_id is None:
+            written_by.empty_label = None
+            written_by.initial = written_by.initial or writers(project).first()
         self.fields["against"].initial = self.like.against if self.like else None
 
     def in_sight(self) -> list[BoundField]:
-        """Ask for policies only where there is a choice."""
-        has_choice = writers(self.project).count() > 1
-        return [*super().in_sight(), *([self["policy"], self["against"]] if has_choice else [])]
+        """Ask for policies unless the current one is the only writer, and for the other side's where there are two."""
+        known = set(writers(self.project).values_list("pk", flat=True))
+        asked = [self["policy"]] if known - {self.project.current_policy_id} else []
+        return [*super().in_sight(), *asked, *([self["against"]] if len(known) > 1 else [])]
 
     def writers(self) -> dict[str, Policy | None]:
         """Return the policies of a valid form as `state_machine.write` takes them."""
