@@ -53,6 +53,15 @@ def is_message(value: object) -> TypeGuard[Mapping[str, Any]]:
     )
 
 
+def is_known_chat(value: object) -> bool:
+    """Return whether a value is a list of messages of speakers that are known: other objects have a role, too."""
+    return is_chat(value) and all(
+        isinstance(speaker := message.get("role", message.get("from")), str)
+        and (speaker in CALLERS or speaker.lower() in SPEAKERS)
+        for message in value  # type: ignore[attr-defined]
+    )
+
+
 def is_answered(value: object) -> bool:
     """Return whether a value looks like a chat that ends with the assistant's message."""
     if not is_chat(value):

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
-from annotate.sources.formats.views import fold_names, views
+from annotate.sources.formats.views import fold_names, plain_view, views
 from primitives.text import printable
 
 Record = Mapping[str, Any]
@@ -28,7 +28,8 @@ class Format:
     returns what one says. `becomes` names what such files are mostly brought in as, and `is_fixed` that they are that
     first of all, whatever else they hold. `explain` says what is wrong with a record that almost fits, if it can.
     `contradicts` says that a record gives the format's numbers another meaning: one such record is enough.
-    `fits_together` looks at all records of a file's beginning that fit.
+    `fits_together` looks at all records of a file's beginning that fit. `opens_cells` says that `read` opens the cells
+    of a table by what its own columns say.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Format:
     explain: Callable[[Record], str] = lambda _record: ""
     contradicts: Callable[[Record], bool] = lambda _record: False
     fits_together: Callable[[Sequence[Record]], bool] = lambda _records: True
+    opens_cells: bool = False
 
     @property
     def label(self) -> str:
@@ -76,7 +78,8 @@ class Format:
             ) from error
 
     def _rows(self, record: Record) -> Iterator[Candidate]:
-        view = next(filter(self.fits, views(record)), None)
+        seen = [plain_view(record)] if self.opens_cells else views(record)
+        view = next(filter(self.fits, seen), None)
         if view is not None:
             found = self.read(view)
             candidates = [found] if isinstance(found, Candidate) else found

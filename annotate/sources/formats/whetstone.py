@@ -15,6 +15,7 @@ from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.signs import holds_verdict
 from annotate.sources.formats.verdicts import read_verdict
 from annotate.sources.messages import as_answer, read_content
+from annotate.sources.tables import like
 
 # --- Prompts and pairs to judge ----------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ def _may_judge(key: str, value: object) -> bool:
 
 
 def _others(record: Record) -> Record:
-    return {key: value for key, value in record.items() if key not in KEYS}
+    return like(record, {key: value for key, value in record.items() if key not in KEYS})
 
 
 def _read(record: Record) -> Candidate:
@@ -147,6 +148,7 @@ PAIRS_TO_JUDGE = Format(
     _fits,
     _read,
     fits_together=_say_nothing,
+    opens_cells=True,
 )
 
 
@@ -260,7 +262,9 @@ def _known_votes(
         )
 
 
-EXPORT = Format("whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _fits_export, _read_export)
+EXPORT = Format(
+    "whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _fits_export, _read_export, opens_cells=True
+)
 
 
 # --- Judged comparisons ------------------------------------------------------------------------------------------
@@ -301,7 +305,12 @@ def _judgment(judgment: Record) -> Opinion:
 
 
 JUDGED_COMPARISONS = Format(
-    "whetstone-judged", noop("Whetstone: judged comparisons"), JUDGED, _fits_judged, _read_judged
+    "whetstone-judged",
+    noop("Whetstone: judged comparisons"),
+    JUDGED,
+    _fits_judged,
+    _read_judged,
+    opens_cells=True,
 )
 
 
@@ -328,4 +337,11 @@ def _read_kto(record: Record) -> Candidate:
     )
 
 
-KTO = Format("whetstone-kto", noop("Whetstone: exported single ratings"), JUDGED, _fits_kto, _read_kto)
+KTO = Format(
+    "whetstone-kto",
+    noop("Whetstone: exported single ratings"),
+    JUDGED,
+    _fits_kto,
+    _read_kto,
+    opens_cells=True,
+)
