@@ -219,13 +219,19 @@ def test_a_record_that_says_nothing_does_not_count(nothing: dict[str, Any]) -> N
 def test_a_prompt_inside_both_may_stand_beside_what_is_no_prompt() -> None:
     texts = {"chosen": "Sky? Blue.", "rejected": "Sky? Green."}
     for more in (
-        {"prompt": None},
         {"_id": {"$oid": "1"}, "metadata": {"lang": "en"}},
         {"split": "train", "Unnamed: 0": "7", "created_at": "2024-01-01"},
     ):
         [found] = rows({**texts, **more})
         assert found.prompt == "Sky?"
         assert [answer.content for answer in found.answers] == [" Blue.", " Green."]
+
+
+def test_no_prompt_is_invented_where_one_is_null() -> None:
+    found = find_format([PAIR, PAIR, PAIR, {"prompt": None}])
+    assert found is not None
+    with pytest.raises(RecordError, match="null"):
+        list(found.rows({"prompt": None, "chosen": "The sky is blue.", "rejected": "The sky is green."}))
 
 
 def test_a_table_cuts_chats_to_the_judged_turn() -> None:
