@@ -355,7 +355,7 @@ def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]
 
 def _split_calls(value: object) -> tuple[str, object]:
     """Return what stands beside calls, a text or a thought, and the calls: as LLaMA-Factory finds them."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _is_json(value):
         return "", value
     before, mark, rest = value.partition(CALLED[0])
     called, end, after = rest.partition(CALLED[1])
@@ -363,6 +363,14 @@ def _split_calls(value: object) -> tuple[str, object]:
         return before + after, called
     thought = THOUGHT.match(value)
     return (thought[0], value[thought.end() :]) if thought else ("", value)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except JSONError:
+        return False
+    return True
 
 
 def _read_calls(value: object, where: Where) -> list[dict[str, Any]]:
