@@ -104,11 +104,11 @@ def _fits(record: Record) -> bool:
 
 
 def _may_be_prompt(key: object, value: object) -> bool:
-    """Return whether a value beside two texts may be their prompt. A number in a table is text."""
+    """Return whether a value beside two texts may be their prompt. Numbers of tables are texts, too."""
     return (
         isinstance(value, str | list | Mapping)
         and key not in (*CHOSEN, *ASIDE)
-        and not fields.is_number(value)
+        and (key in fields.PROMPT_KEYS or not fields.is_number(value))
     )
 
 
