@@ -162,4 +162,5 @@ SIDE_BY_SIDE = Format(
     _read,
     explain=_explain,
     fits_together=_are_of_others,
+    opens_cells=True,
 )

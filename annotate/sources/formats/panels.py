@@ -118,4 +118,5 @@ RATERS = Format(
     _fits,
     _read,
     explain=_explain,
+    opens_cells=True,
 )

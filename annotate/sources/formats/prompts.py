@@ -125,8 +125,11 @@ def _says_inside(key: str, value: object) -> bool:
 
 def _is_about_completions(item: Mapping[Any, object]) -> bool:
     """Return whether an object in a list holds a completion, or says something of one."""
-    inside = {key: value for key, value in islice(item.items(), WIDTH) if isinstance(key, str)}
-    return is_message(item) or any(
+    plain = OF_MESSAGE if is_message(item) else ()
+    inside = {
+        key: value for key, value in islice(item.items(), WIDTH) if isinstance(key, str) and key not in plain
+    }
+    return any(
         "preference" in _signs(key)
         or says_foreign(key, value)
         or _is_completion(key, value)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from annotate.sources.messages import is_known_chat
+from annotate.sources.messages import is_chat, is_known_chat
 from annotate.sources.tables import TableRow
 from annotate.text.json_values import JSONError, parse_json
 
@@ -39,6 +39,7 @@ PRINTED_LENGTH, BRACKETS = 64 * 1024, 2_000
 NEARLY_ALL = 0.75  # of a column's values
 BETWEEN = re.compile(r"(?<=[}'\"\])])\s+(?=[{'\"\[(])")  # the items of an array, as NumPy prints them
 SIDES = ("chosen", "rejected")
+OBJECTS = ("metadata", "prompt_metadata")  # columns that hold metadata of their own
 ESCAPE = re.compile(r"\\[\\'\"nrtxuU]")  # as Python writes them: it warns of others that it reads
 GAPS = re.compile(r"[ -]+")
 
@@ -89,22 +90,32 @@ def may_be_several(record: Record) -> bool:
 
 
 def _open_chats(record: Record) -> Record:
-    """Return a row of a table with the chats in its cells. One alone may be a text."""
+    """Return a row of a table with the chats in its cells, where several are of known speakers: one may be a text."""
     if not isinstance(record, TableRow):
         return record
     chats = {
         key: value
         for key, text in record.items()
-        if isinstance(text, str) and text.startswith("[") and is_known_chat(value := open_cell(text))
+        if isinstance(text, str) and text.startswith("[") and is_chat(value := open_cell(text))
     }
-    return TableRow({**record, **chats}) if len(chats) > 1 else record
+    return TableRow({**record, **chats}) if sum(map(is_known_chat, chats.values())) > 1 else record
 
 
 def fold_names(record: Record) -> Mapping[str, str]:
-    """Return the names of columns that views change, each with what it becomes: “Output 1” is output_1."""
+    """Return the names of columns that views change, each with what it becomes: “Output 1” is output_1.
+
+    A name that its metadata has too stays: both are metadata.
+    """
     if not isinstance(record, TableRow):
         return {}
     folded = {name: short for name in record if len(name) <= NAME_LENGTH and (short := _fold(name)) != name}
+    inside = {
+        key
+        for name, value in (record.items() if folded else ())
+        if folded.get(name, name) in OBJECTS
+        for key in _keys_of(value)
+    }
+    folded = {name: short for name, short in folded.items() if short not in inside}
     if len({folded.get(name, name) for name in record}) < len(record):
         return {}  # two would be one
     return folded
@@ -164,6 +175,11 @@ def _peek_cell(text: str) -> Any:
         return ast.literal_eval(BETWEEN.sub(", ", text.strip()))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def _keys_of(value: object) -> Collection[Any]:
+    found = open_cell(value) if isinstance(value, str) else value
+    return found.keys() if isinstance(found, Mapping) else ()
 
 
 def is_list_of_texts(value: object) -> bool:

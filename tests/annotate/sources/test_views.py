@@ -77,6 +77,32 @@ def test_metadata_keeps_the_names_of_the_file() -> None:
     assert found.metadata == {"Language": "en", "Source": "web"}
 
 
+@pytest.mark.parametrize("value", ['["b"]', "[]", '{"winner": "b"}'])
+def test_a_verdict_that_is_json_is_named_as_it_is(value: str) -> None:
+    texts = {"prompt": "Sky?", "response_a": "Blue.", "response_b": "Green."}
+    found = find_format([as_cells({**texts, "selected": "a"})] * 4)
+    assert found is not None
+    with pytest.raises(RecordError) as refusal:
+        list(found.rows(as_cells({**texts, "selected": value})))
+    assert str(refusal.value) == f"“{value}” in selected is not a verdict that is known."
+
+
+def test_a_chat_of_unknown_speakers_beside_chats_is_refused() -> None:
+    nurse = {"role": "nurse", "content": "Blue."}
+    with pytest.raises(RecordError, match="nurse"):
+        rows(as_cells({"prompt": [USER], "chosen": [nurse], "rejected": [GREEN]}))
+
+
+@pytest.mark.parametrize("key", ["metadata", "prompt_metadata"])
+def test_metadata_inside_a_cell_keeps_its_keys(key: str) -> None:
+    said = {"source": "x", "k": 1}
+    pair = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "Source": "web", key: said}
+    for row in (as_cells(pair), TableRow(pair)):
+        [found] = rows(row)
+        both = {**(found.metadata or {}), **(found.prompt_metadata or {})}
+        assert both == {"Source": "web", **said}
+
+
 def test_two_columns_of_one_folded_name_are_two() -> None:
     [found] = rows({**PAIR, "Language": "en", "language": "de"})
     assert found.metadata == {"Language": "en", "language": "de"}
@@ -225,6 +251,11 @@ def test_a_prompt_inside_both_may_stand_beside_what_is_no_prompt() -> None:
         [found] = rows({**texts, **more})
         assert found.prompt == "Sky?"
         assert [answer.content for answer in found.answers] == [" Blue.", " Green."]
+
+
+def test_a_number_may_be_a_question() -> None:
+    [found] = rows({"question": "7", "chosen": "Seven is odd.", "rejected": "Seven is even."})
+    assert (found.prompt, found.answers[0].content) == ("7", "Seven is odd.")
 
 
 def test_no_prompt_is_invented_where_one_is_null() -> None:
