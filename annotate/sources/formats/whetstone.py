@@ -15,11 +15,12 @@ from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.signs import holds_verdict
 from annotate.sources.formats.verdicts import read_verdict
 from annotate.sources.messages import as_answer, read_content
-from annotate.sources.tables import like
+from annotate.sources.tables import TableRow, like
 
 # --- Prompts and pairs to judge ----------------------------------------------------------------------------------
 
 COMPLETIONS = ("completion_a", "completion_b")
+CONTENTS = ("prompt", *COMPLETIONS)
 KEYS = (
     *("prompt", "id", "metadata", *COMPLETIONS, "policy_a", "policy_b", "gold", "tools"),
     *("prompt_external_id", "prompt_metadata", "withdrawn"),
@@ -76,8 +77,12 @@ def _others(record: Record) -> Record:
     return like(record, {key: value for key, value in record.items() if key not in KEYS})
 
 
-def _read(record: Record) -> Candidate:
-    record = fields.read_cells(record, "prompt")
+def _read(record: Record, *, in_cells: bool = True) -> Candidate:
+    """Return a prompt, or a pair to judge. Chats may be texts of JSON where they are `in_cells`."""
+    if in_cells:
+        record = {
+            key: fields.read_cells(record, key)[key] if key in CONTENTS else record[key] for key in record
+        }
     has_completions = [
         key for key in COMPLETIONS if record.get(key) not in (None, "") or _is_said(record, key)
     ]
@@ -85,7 +90,7 @@ def _read(record: Record) -> Candidate:
         raise RecordError(_("A pair needs both completion_a and completion_b."), has_completions[0])
     answers = [
         Answer(
-            as_answer(read_content(fields.read_cells(record, key)[key], key), key),
+            as_answer(read_content(record[key], key), key),
             fields.name_of(record.get(policy)),
         )
         for key, policy in zip(COMPLETIONS, ("policy_a", "policy_b"), strict=True)
@@ -171,8 +176,17 @@ def _fits_export(record: Record) -> bool:
     }
 
 
+def _is_of_cells(record: Record, key: str) -> bool:
+    """Return whether a record has cells instead of values: it is of a table, or this key, of a list, holds a text.
+
+    In JSON a chat is a list, and a text is a text, even one that is the JSON of a chat.
+    """
+    return isinstance(record, TableRow) or isinstance(record.get(key), str)
+
+
 def _read_export(record: Record) -> Candidate:
-    record = fields.read_cells(record, *CHATS)
+    if _is_of_cells(record, "annotators"):
+        record = fields.read_cells(record, *CHATS)
     answers = []
     sides = _as_seen(record)
     own = _object(record, "metadata")
@@ -279,12 +293,13 @@ def _fits_judged(record: Record) -> bool:
 
 def _read_judged(record: Record) -> Candidate:
     """Return a comparison with each judgment about it."""
+    in_cells = _is_of_cells(record, "judgments")
     record = {**record, "judgments": fields.cell(record["judgments"])}
     known = {key: value for key, value in record.items() if key not in ABOUT_COMPARISON}
     if known.get("gold") is None:
         known.pop("gold", None)
     judgments = fields.objects(record, "judgments")
-    return replace(_read(known), opinions=tuple(map(_judgment, judgments)))
+    return replace(_read(known, in_cells=in_cells), opinions=tuple(map(_judgment, judgments)))
 
 
 def _judgment(judgment: Record) -> Opinion:
@@ -322,7 +337,8 @@ def _fits_kto(record: Record) -> bool:
 
 
 def _read_kto(record: Record) -> Candidate:
-    record = fields.read_cells(record, "completion")
+    if _is_of_cells(record, "label"):
+        record = fields.read_cells(record, "completion")
     answer = as_answer(read_content(record["completion"], "completion"), "completion")
     return fields.candidate(
         record,

@@ -18,6 +18,7 @@ from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
 from annotate.models import Judgment, Project, User
 from annotate.sources.formats import find_format
+from annotate.sources.tables import TableRow
 from tests.factories import compare, say
 
 WITHOUT_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]  # each example fills two projects
@@ -36,21 +37,24 @@ comparisons = st.fixed_dictionaries(
 
 
 def read(content: bytes, extension: str) -> list[dict[str, Any]]:
-    """Return the records of a file, as a program of another team reads them."""
+    """Return the records of a file, as a program of another team reads them. Those of tables are rows."""
     match extension:
         case "zip":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                return pq.read_table(io.BytesIO(archive.read("data/train.parquet"))).to_pylist()
+                table = pq.read_table(io.BytesIO(archive.read("data/train.parquet")))
+                return list(map(TableRow, table.to_pylist()))
         case "parquet":
-            return pq.read_table(io.BytesIO(content)).to_pylist()
+            return list(map(TableRow, pq.read_table(io.BytesIO(content)).to_pylist()))
         case "csv":
-            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+            return list(map(TableRow, csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))))
         case _:
             return [json.loads(line) for line in content.splitlines()]
 
 
 def leave(project: Project, name: str) -> list[dict[str, Any]]:
-    found = open_download(read_selection(project, {"format": name, "ties": "include"}))
+    found = open_download(
+        read_selection(project, {"format": name} | ({} if name == "kto" else {"ties": "include"}))
+    )
     return read(b"".join(found.chunks), found.filename.rpartition(".")[2])
 
 
@@ -121,6 +125,34 @@ def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
         ]
         write(theirs, items)
     assert essence(leave(theirs, name)) == essence(rows)
+
+
+CHAT = '[{"role": "user", "content": "x"}]'
+ANSWERS = [f'[{{"role": "assistant", "content": "{text}"}}]' for text in ("Blue.", "Green.")]
+
+
+@pytest.mark.parametrize("texts", [[CHAT, "Blue.", "Green."], ["Sky?", *ANSWERS], [CHAT, *ANSWERS]], ids=str)
+@pytest.mark.parametrize("name", ["jsonl", "comparisons", "kto"])
+def test_texts_of_chats_stay_texts_in_json(project, make_member, name, texts):
+    say(make_member("anna", "annotator"), compare(project, *texts), "first")
+    rows = leave(project, name)
+    format = find_format(rows)
+    assert format is not None
+    found = [candidate for row in rows for candidate in format.rows(row)]
+    assert {one.prompt for one in found} == {texts[0]}
+    assert {answer.content for one in found for answer in one.answers} == {*texts[1:]}
+
+
+@pytest.mark.parametrize("texts", [[CHAT, "Blue.", "Green."], ["Sky?", *ANSWERS]], ids=str)
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_texts_of_chats_stay_texts_in_tables(project, make_member, name, texts):
+    """Unless all of a row are such texts."""
+    say(make_member("anna", "annotator"), compare(project, *texts), "first")
+    rows = leave(project, name)
+    format = find_format(rows)
+    assert format is not None
+    [found] = format.rows(rows[0])
+    assert (found.prompt, {answer.content for answer in found.answers}) == (texts[0], {*texts[1:]})
 
 
 def test_a_judgment_that_was_too_fast_stays_so(project, make_member):
