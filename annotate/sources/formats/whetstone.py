@@ -305,7 +305,7 @@ def _read_judged(record: Record) -> Candidate:
 def _judgment(judgment: Record) -> Opinion:
     verdict, rationale = judgment["verdict"], judgment.get("rationale")
     scores = {"a": fields.chosen(0), "b": fields.chosen(1), "tie": (0.5, 0.5)}.get(str(verdict), ())
-    strength = judgment.get("strength")
+    strength, too_fast = judgment.get("strength"), judgment.get("too_fast")
     return Opinion(
         scores,
         "" if scores else str(verdict),
@@ -315,7 +315,7 @@ def _judgment(judgment: Record) -> Opinion:
         fields.seconds(judgment.get("seconds")),
         fields.moment(judgment.get("at")),
         left={"a": 0, "b": 1}.get(str(judgment.get("left"))),
-        too_fast=judgment.get("too_fast") is True,
+        too_fast=too_fast if isinstance(too_fast, bool) else None,
     )
 
 

@@ -172,3 +172,33 @@ def test_a_judgment_that_was_too_fast_stays_so(project, make_member):
         assert write(other, items).counts == counts
     assert essence(leave(other, "comparisons")) == essence(rows)
     assert [one["too_fast"] for row in leave(other, "comparisons") for one in row["judgments"]] == [True]
+
+
+def test_an_export_says_that_a_judgment_is_not_too_fast(project, make_member):
+    say(make_member("anna", "annotator"), compare(project, "Sky?", "Blue.", "Green."), "first")
+    [row] = leave(project, "comparisons")
+    [said] = row["judgments"]
+    said["rationale"] = "It is blue on most days, and on others it is not."
+    other = Project.objects.create(slug="other", name="Other")
+
+    def bring_in(too_fast, **options):
+        given = said | {"too_fast": too_fast}
+        format = find_format([row])
+        assert format is not None
+        items = [
+            item
+            for candidate in format.rows(row | {"judgments": [given]})
+            for item in expand(candidate, Choices("judged"))
+        ]
+        return write(other, list(enumerate(items)), **options)
+
+    bring_in(True)
+    assert bring_in(None).counts == {"duplicates": 1}
+    outcome = bring_in(False, update=True)
+    assert outcome.counts == {"updated": 1}
+    [(_line, sentence)] = outcome.remarks
+    assert '“["too fast", ' in sentence.partition(" here and ")[0]
+    assert "too fast" not in sentence.partition(" here and ")[2]
+    [again] = leave(other, "comparisons")
+    assert [one["too_fast"] for one in again["judgments"]] == [False]
+    assert bring_in(False).counts == bring_in(None).counts == {"duplicates": 1}
