@@ -89,7 +89,9 @@ def _is_numbered_column(value: dict[str, Any]) -> bool:
     return (
         len(columns) == 1
         and isinstance(columns[0], dict)
-        and all(place.isdecimal() and isinstance(cell, str | list | None) for place, cell in columns[0].items())
+        and all(
+            place.isdecimal() and isinstance(cell, str | list | None) for place, cell in columns[0].items()
+        )
     )
 
 

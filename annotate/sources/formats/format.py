@@ -1,6 +1,7 @@
 """The shape of a format: how its records are recognised, and what they say."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -70,6 +71,8 @@ class Format:
             raise RecordError(_("The record must be an object."))
         try:
             yield from self._rows(record)
+        except RecordError as error:
+            raise _in_names_of_file(error, fold_names(record)) from error
         except UNFORESEEN as error:
             self._report(error)
             raise RecordError(
@@ -115,6 +118,16 @@ def _with_names(candidate: Candidate, folded: Mapping[str, str]) -> Candidate:
         for said in (candidate.metadata, candidate.prompt_metadata)
     )
     return replace(candidate, metadata=metadata, prompt_metadata=of_prompt)
+
+
+def _in_names_of_file(error: RecordError, folded: Mapping[str, str]) -> RecordError:
+    """Return an error with the columns called as in the file, where more than their capital letters differ."""
+    message, field = error.message, error.field
+    for name, short in folded.items():
+        if short != name.casefold():
+            message = printable(name, 40).join(re.split(rf"\b{re.escape(short)}\b", message))
+            field = name if field == short else field
+    return RecordError(message, field)
 
 
 def _list_keys(record: Record) -> str:

@@ -77,6 +77,14 @@ def test_metadata_keeps_the_names_of_the_file() -> None:
     assert found.metadata == {"Language": "en", "Source": "web"}
 
 
+def test_an_error_names_the_columns_of_the_file() -> None:
+    said = {"Question": "Sky?", "Answer A": "Blue.", "Answer B": "Green.", "Better": "A"}
+    nurse = '[{"role": "nurse", "content": "Blue."}]'
+    with pytest.raises(RecordError) as refusal:
+        rows(TableRow({**said, "Answer A": nurse}))
+    assert str(refusal.value) == "message 1 of Answer A has the role “nurse”, which is not known."
+
+
 @pytest.mark.parametrize("value", ['["b"]', "[]", '{"winner": "b"}'])
 def test_a_verdict_that_is_json_is_named_as_it_is(value: str) -> None:
     texts = {"prompt": "Sky?", "response_a": "Blue.", "response_b": "Green."}
