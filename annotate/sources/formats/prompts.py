@@ -1,7 +1,7 @@
 """Prompts alone: text, chats, instructions. A record that holds a preference is never one of these."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -74,6 +74,7 @@ SIGNS: dict[str, Look] = {
 }
 KEY_LENGTH = 200  # characters of a key that are looked at
 DEPTH, WIDTH = 3, 50  # of the objects that are looked into
+FEW = 0.25  # of the first records
 TOOLS = (fields.TOOLS, fields.FUNCTIONS)  # parameters have any names
 ASKED = (*fields.PROMPT_KEYS, "context")  # keys of a prompt, which are no completions
 CHATS = ("prompt", "messages", "conversations", "conversation")
@@ -114,13 +115,16 @@ def says_preference(record: Record) -> bool:
 
 
 def _says_inside(key: str, value: object) -> bool:
-    """Return whether the list or the object in a cell may be about completions. A prompt, or one answer, is a text."""
+    """Return whether the list or the object in a cell may be about completions. A prompt, or one answer, is a text.
+
+    Lists of texts are looked at in all records together.
+    """
     if key in ASKED:
         return False
     if not isinstance(value, list):
         return True
     objects = [item for item in islice(value, WIDTH) if isinstance(item, Mapping)]
-    return any(map(_is_about_completions, objects)) if objects else is_list_of_texts(value)
+    return any(map(_is_about_completions, objects))
 
 
 def _is_about_completions(item: Mapping[Any, object]) -> bool:
@@ -234,6 +238,18 @@ def _is_several(key: str, value: object) -> bool:
     return any(isinstance(item, Mapping) for item in value) or (len(value) > 1 and "list" in _signs(key))
 
 
+def _are_one_each(records: Sequence[Record]) -> bool:
+    """Return whether few cells hold a list of texts that could be completions: an answer may be such a list."""
+    return sum(map(_may_be_several, records)) <= FEW * len(records)
+
+
+def _may_be_several(record: Record) -> bool:
+    return any(
+        value is not record[key] and key not in ASKED and is_list_of_texts(value) and _is_several(key, value)
+        for key, value in open_cells(record).items()
+    )
+
+
 # --- A prompt ----------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +265,14 @@ def _read_prompt(record: Record) -> Candidate:
     return fields.candidate(record, ("prompt", *fields.SYSTEM), prompt)
 
 
-PROMPT = Format("prompts", noop("Prompts"), PROMPTS, _fits_prompt, _read_prompt)
+PROMPT = Format(
+    "prompts",
+    noop("Prompts"),
+    PROMPTS,
+    _fits_prompt,
+    _read_prompt,
+    fits_together=_are_one_each,
+)
 
 
 # --- A chat ------------------------------------------------------------------------------------------------------
@@ -278,7 +301,14 @@ def _read_chat(record: Record) -> Candidate:
     return fields.candidate(record, (), prompt, metadata=metadata or None)
 
 
-CHAT = Format("chats", noop("Chats"), PROMPTS, _fits_chat, _read_chat)
+CHAT = Format(
+    "chats",
+    noop("Chats"),
+    PROMPTS,
+    _fits_chat,
+    _read_chat,
+    fits_together=_are_one_each,
+)
 
 
 # --- An instruction ----------------------------------------------------------------------------------------------
@@ -300,4 +330,11 @@ def _read_instruction(record: Record) -> Candidate:
     return fields.candidate(record, ("instruction", "input", key, *fields.SYSTEM), prompt)
 
 
-ALPACA = Format("alpaca", noop("Instructions (Alpaca, Dolly)"), PROMPTS, _fits_instruction, _read_instruction)
+ALPACA = Format(
+    "alpaca",
+    noop("Instructions (Alpaca, Dolly)"),
+    PROMPTS,
+    _fits_instruction,
+    _read_instruction,
+    fits_together=_are_one_each,
+)

@@ -224,6 +224,12 @@ def test_what_python_printed_is_not_taken_for_a_text(record: dict[str, Any]) -> 
     assert find_format([numpy]) is None
 
 
+def test_one_answer_that_is_a_list_of_texts_is_a_text() -> None:
+    texts = ('["a", "b"]', "It is blue.", "No.", "Yes.")
+    [found] = rows(*(as_cells({"instruction": "Turn it.", "output": text}) for text in texts))
+    assert found.metadata == {"output": texts[0]}
+
+
 def test_one_answer_that_python_printed_is_a_text() -> None:
     rows_of_words = [
         TableRow({"instruction": "Turn it.", "output": text}) for text in ("['a', 'b']", "It is blue.")
