@@ -23,7 +23,7 @@ from annotate.imports.csv_records import (
     show_inner_crs,
 )
 from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
-from annotate.sources.tables import SEPARATOR_LINE, are_import_ids, name_columns
+from annotate.sources.tables import SEPARATOR_LINE, TableRow, are_import_ids, name_columns
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -65,7 +65,8 @@ def guess_format(filename: str) -> str:
 class Reader:
     """The records of a binary file: (line, record or RowError) for each, blank lines passed over.
 
-    In CSV, columns other than KEYS become metadata, unless the record is wanted `raw`: as its columns say.
+    In CSV, columns other than KEYS become metadata, unless the record is wanted `raw`: as its columns say. Raw records
+    of a CSV, and of other lines that were a table (`is_table`), are rows of a table.
 
     `position` (bytes) and `line` say how far it has read; given to another Reader, it goes on from there. `text` is
     the record that was read last, as it is in the file.
@@ -80,10 +81,12 @@ class Reader:
         *,
         separator: str = ",",
         raw: bool = False,
+        is_table: bool = False,
     ) -> None:
         if format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
         self.file, self.format, self.separator, self.raw = file, format, separator or ",", raw
+        self.is_table = is_table or format == "csv"
         self.position, self.line = 0, 0
         self._read_lines: list[bytes] = []  # of the present record
         self._broken: RowError | None = None
@@ -200,7 +203,8 @@ class Reader:
             elif self.format == "txt":
                 yield self.line, {"prompt": stripped}
             else:
-                yield self.line, _from_json(text.rstrip())
+                row = _from_json(text.rstrip())
+                yield self.line, TableRow(row) if self.is_table and isinstance(row, dict) else row
 
     def _skip_separator_line(self) -> None:
         """Take the separator from a first line such as `sep=;`, as Excel writes it."""
@@ -277,7 +281,7 @@ class Reader:
                 )
             row[column] = row.get(column) or value
         if self.raw:
-            return _filled(row)
+            return TableRow(_filled(row))
         if row.get("metadata"):
             return RowError(_("In CSV, metadata is a column for each of its keys."))
         known = {key: value for key, value in row.items() if key in KEYS and value}

@@ -71,7 +71,7 @@ class PairOpinion(NamedTuple):
     seconds: float | None = None
     at: datetime | None = None
     left: int | None = None
-    too_fast: bool = False
+    too_fast: bool | None = None
 
 
 @dataclass

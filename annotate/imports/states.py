@@ -51,7 +51,7 @@ class Said(NamedTuple):
     seconds: float | None = None
     at: datetime | None = None
     left: str = ""
-    too_fast: bool = False
+    too_fast: bool | None = None
 
 
 @dataclass(eq=False)
@@ -167,7 +167,7 @@ def pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
 
 def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: str) -> Iterator[Difference]:
     """Yield in what an annotator said otherwise before, as one difference. What a row does not say stays."""
-    here = known.said
+    here = known.said._replace(too_fast=bool(known.said.too_fast))
     is_same = (here.verdict, here.preferred) == (said.verdict, said.preferred)
     strength = said.strength or (here.strength if is_same else None)
     there = Said(
@@ -178,7 +178,7 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
         here.seconds if said.seconds is None else said.seconds,
         said.at or here.at,
         said.left or here.left,
-        said.too_fast or (here.too_fast and is_same),
+        bool(here.too_fast if said.too_fast is None and is_same else said.too_fast),
     )
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
@@ -201,7 +201,7 @@ def _in_words(said: Said, item: Item) -> str:
 
 
 def _rest_in_words(said: Said) -> str:
-    values = (*said[2:-2], *([_("too fast")] if said.too_fast else []))
+    values = (*([_("too fast")] if said.too_fast else []), *said[2:-2])  # what is cut is the end
     rest = ["…" if isinstance(value, Digest) else value for value in values]
     return json.dumps(rest, default=str, ensure_ascii=False)
 

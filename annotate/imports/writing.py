@@ -352,7 +352,7 @@ def _judgment(pair: PairState, annotator: int, opinion: OpinionState) -> Importe
         claim=opinion.claim,
         replaces=opinion.judgment,
         first_at=opinion.first_at,
-        too_fast=said.too_fast,
+        too_fast=bool(said.too_fast),
     )
 
 

@@ -151,4 +151,7 @@ def _judgment(said: _Said, judged: _Judged, reasons: list[Aspect]) -> dict[str, 
 
 def _by_side(said: dict[str, Any], judged: _Judged) -> dict[str, Any]:
     """Return what was said by a criterion with its completion as "a" or "b": the row has no other names of them."""
-    return {**said, "preferred_id": judged.side(said.get("preferred_id"))} if "preferred_id" in said else said
+    if "preferred_id" not in said:
+        return said
+    others = {key: value for key, value in said.items() if key != "preferred_id"}
+    return {**others, "preferred": judged.side(said["preferred_id"])}

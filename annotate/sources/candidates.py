@@ -41,7 +41,7 @@ class Opinion(NamedTuple):
     at: datetime | None = None
     names_best: bool = False
     left: int | None = None
-    too_fast: bool = False  # as the file calls it
+    too_fast: bool | None = None  # as the file calls it
 
 
 @dataclass

@@ -81,12 +81,17 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
 
 
 def _is_numbered_column(value: dict[str, Any]) -> bool:
-    """Return whether an object is one column of pandas: cells under their numbers, none of which is a record."""
+    """Return whether an object is one column of pandas: texts or lists under their numbers.
+
+    A record, or a number, under a number is no cell of what could be imported.
+    """
     columns = list(value.values())
     return (
         len(columns) == 1
         and isinstance(columns[0], dict)
-        and all(place.isdecimal() and not isinstance(cell, dict) for place, cell in columns[0].items())
+        and all(
+            place.isdecimal() and isinstance(cell, str | list | None) for place, cell in columns[0].items()
+        )
     )
 
 

@@ -53,6 +53,15 @@ def is_message(value: object) -> TypeGuard[Mapping[str, Any]]:
     )
 
 
+def is_known_chat(value: object) -> bool:
+    """Return whether a value is a list of messages of speakers that are known: other objects have a role, too."""
+    return is_chat(value) and all(
+        isinstance(speaker := message.get("role", message.get("from")), str)
+        and (speaker in CALLERS or speaker.lower() in SPEAKERS)
+        for message in value  # type: ignore[attr-defined]
+    )
+
+
 def is_answered(value: object) -> bool:
     """Return whether a value looks like a chat that ends with the assistant's message."""
     if not is_chat(value):
@@ -346,7 +355,7 @@ def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]
 
 def _split_calls(value: object) -> tuple[str, object]:
     """Return what stands beside calls, a text or a thought, and the calls: as LLaMA-Factory finds them."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _is_json(value):
         return "", value
     before, mark, rest = value.partition(CALLED[0])
     called, end, after = rest.partition(CALLED[1])
@@ -354,6 +363,14 @@ def _split_calls(value: object) -> tuple[str, object]:
         return before + after, called
     thought = THOUGHT.match(value)
     return (thought[0], value[thought.end() :]) if thought else ("", value)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except JSONError:
+        return False
+    return True
 
 
 def _read_calls(value: object, where: Where) -> list[dict[str, Any]]:

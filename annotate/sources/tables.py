@@ -9,7 +9,7 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, BinaryIO
 
@@ -35,6 +35,15 @@ IMPORT_ID = re.compile(r'\{"ImportId":')  # in a row of Qualtrics
 PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 Record = dict[str, Any]
+
+
+class TableRow(dict[str, Any]):
+    """A row of a table as a record. A text in it may be a list or an object, written as JSON."""
+
+
+def like(record: Mapping[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of a record as a row of a table where the record is one."""
+    return TableRow(part) if isinstance(record, TableRow) else part
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------------

@@ -262,7 +262,17 @@ def _opinion(annotator: str, said: list[Any], texts: _Texts) -> PairOpinion:
     verdict, preferred, strength, rationale, seconds, at, left, too_fast = said
     time = datetime.fromisoformat(at) if at else None
     why = texts.text(rationale)
-    return PairOpinion(annotator, verdict, preferred, strength, why, seconds, time, left, bool(too_fast))
+    return PairOpinion(
+        annotator,
+        verdict,
+        preferred,
+        strength,
+        why,
+        seconds,
+        time,
+        left,
+        None if too_fast is None else bool(too_fast),
+    )
 
 
 def _pair(item: Item) -> bytes:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from annotate.imports.expansion import Choices
 from annotate.imports.reader import KEYS, Reader, RowError
 from annotate.models import Import
+from annotate.sources.containers import TABLES
 from annotate.sources.encodings import name_encoding
 from annotate.sources.formats import FORMATS, Format, find_format
 from annotate.sources.formats.fields import FUNCTIONS, SYSTEM, TOOLS
@@ -120,7 +121,9 @@ class Options:
     def reader(self, file: Any, format: str, position: int = 0, line: int = 0) -> Reader:
         """Return a Reader of the file's lines."""
         raw = self.source is not None or self.format == UNKNOWN
-        return Reader(file, format, position, line, separator=self.separator, raw=raw)
+        return Reader(
+            file, format, position, line, separator=self.separator, raw=raw, is_table=self.container in TABLES
+        )
 
     def place(self, line: int, sentence: str) -> str:
         """Return an error with its place."""
@@ -130,10 +133,12 @@ class Options:
         return (_("Row %(line)s: %(sentence)s") if self.by_rows else _("Line %(line)s: %(sentence)s")) % words
 
 
-def first_records(file: Any, format: str, separator: str = ",") -> list[Mapping[str, Any]]:
+def first_records(
+    file: Any, format: str, separator: str = ",", container: str = ""
+) -> list[Mapping[str, Any]]:
     """Return the first records that can be read at all."""
     found: list[Mapping[str, Any]] = []
-    reader = Reader(file, format, separator=separator, raw=True)
+    reader = Reader(file, format, separator=separator, raw=True, is_table=container in TABLES)
     for _line, record in reader.records():
         if record is not None and not isinstance(record, RowError):
             found.append(record)

@@ -65,12 +65,15 @@ def table(upload: Import, options: Options) -> Table | None:
             reader = options.reader(cast(BinaryIO, file), upload.format)
             reader.raw = True
             portion = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=writing.SECONDS_AT_A_TIME)
-            records = [open_cells(record) for _line, record in portion if not isinstance(record, RowError)]
+            records = [record for _line, record in portion if not isinstance(record, RowError)]
     except (OSError, ValueError):
         return None
     if not records or not columns:
         return None
-    rows = [[_cell(find_value(record, name)) for name in columns] for record in records]
+    rows = [
+        [_cell(record[name] if name in record else find_value(open_cells(record), name)) for name in columns]
+        for record in records
+    ]
     return Table(columns, rows, len(every) - len(columns))
 
 

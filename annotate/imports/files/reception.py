@@ -169,7 +169,7 @@ def sweep() -> None:
 
 def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
     """Return how a file's lines are read, as far as it can be told, and its first records."""
-    records = choosing.first_records(found.file, found.format, found.separator or ",")
+    records = choosing.first_records(found.file, found.format, found.separator or ",", found.container)
     recognised = choosing.recognise(records, found.format)
     columns = choosing.columns_of(records)
     options = Options(

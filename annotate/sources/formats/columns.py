@@ -24,6 +24,7 @@ from annotate.sources.formats.verdicts import (
     read_verdict,
     read_winner,
 )
+from annotate.sources.tables import like
 from primitives.text import printable
 
 ANNOTATOR = (
@@ -65,11 +66,14 @@ def _find_columns(record: Record) -> _Columns | None:
     answers = find_answers(record)
     if len(answers) != 2 or not find_prompt(record, answers):
         return None
-    others = {
-        key: value
-        for key, value in record.items()
-        if key not in answers and value not in (None, "", []) and _plain(key) not in BESIDE
-    }
+    others = like(
+        record,
+        {
+            key: value
+            for key, value in record.items()
+            if key not in answers and value not in (None, "", []) and _plain(key) not in BESIDE
+        },
+    )
     verdicts = [key for key in others if SAYS.search(key)]
     hinted = [key for key, value in others.items() if key not in verdicts and hints_verdict(key, value)]
     if verdicts:  # beside them, “overall” may be a rating or a remark
@@ -88,7 +92,7 @@ def _fits(record: Record) -> bool:
         return False
     # A verdict under a name that says nothing keeps it from becoming comparisons without one.
     used = (find_prompt(record, columns.answers), *find_policies(record, columns.answers))
-    others = {key: value for key, value in columns.others.items() if key not in used}
+    others = like(record, {key: value for key, value in columns.others.items() if key not in used})
     return not holds_verdict(others) and not any(
         read_verdict(value, columns.answers) for value in others.values()
     )
@@ -158,4 +162,5 @@ SIDE_BY_SIDE = Format(
     _read,
     explain=_explain,
     fits_together=_are_of_others,
+    opens_cells=True,
 )

@@ -1,6 +1,7 @@
 """The shape of a format: how its records are recognised, and what they say."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
-from annotate.sources.formats.views import fold_names, views
+from annotate.sources.formats.views import fold_names, plain_view, views
 from primitives.text import printable
 
 Record = Mapping[str, Any]
@@ -28,7 +29,8 @@ class Format:
     returns what one says. `becomes` names what such files are mostly brought in as, and `is_fixed` that they are that
     first of all, whatever else they hold. `explain` says what is wrong with a record that almost fits, if it can.
     `contradicts` says that a record gives the format's numbers another meaning: one such record is enough.
-    `fits_together` looks at all records of a file's beginning that fit.
+    `fits_together` looks at all records of a file's beginning that fit. `opens_cells` says that `read` opens the cells
+    of a table by what its own columns say.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Format:
     explain: Callable[[Record], str] = lambda _record: ""
     contradicts: Callable[[Record], bool] = lambda _record: False
     fits_together: Callable[[Sequence[Record]], bool] = lambda _records: True
+    opens_cells: bool = False
 
     @property
     def label(self) -> str:
@@ -68,6 +71,8 @@ class Format:
             raise RecordError(_("The record must be an object."))
         try:
             yield from self._rows(record)
+        except RecordError as error:
+            raise _in_names_of_file(error, fold_names(record)) from error
         except UNFORESEEN as error:
             self._report(error)
             raise RecordError(
@@ -76,7 +81,8 @@ class Format:
             ) from error
 
     def _rows(self, record: Record) -> Iterator[Candidate]:
-        view = next(filter(self.fits, views(record)), None)
+        seen = [plain_view(record)] if self.opens_cells else views(record)
+        view = next(filter(self.fits, seen), None)
         if view is not None:
             found = self.read(view)
             candidates = [found] if isinstance(found, Candidate) else found
@@ -112,6 +118,16 @@ def _with_names(candidate: Candidate, folded: Mapping[str, str]) -> Candidate:
         for said in (candidate.metadata, candidate.prompt_metadata)
     )
     return replace(candidate, metadata=metadata, prompt_metadata=of_prompt)
+
+
+def _in_names_of_file(error: RecordError, folded: Mapping[str, str]) -> RecordError:
+    """Return an error with the columns called as in the file, where more than their capital letters differ."""
+    message, field = error.message, error.field
+    for name, short in folded.items():
+        if short != name.casefold():
+            message = printable(name, 40).join(re.split(rf"\b{re.escape(short)}\b", message))
+            field = name if field == short else field
+    return RecordError(message, field)
 
 
 def _list_keys(record: Record) -> str:

@@ -18,6 +18,7 @@ from annotate.sources.formats.verdicts import (
     read_verdict,
     read_winner,
 )
+from annotate.sources.tables import like
 from primitives.text import printable
 
 FEWEST = 2  # columns: one alone is of what it says, and not of who says it
@@ -67,7 +68,7 @@ def _fits(record: Record) -> bool:
     if not answers or _find_unclear(record, answers, raters):
         return False
     used = (*raters, *answers, find_prompt(record, answers), *find_policies(record, answers))
-    others = {key: value for key, value in record.items() if key not in used}
+    others = like(record, {key: value for key, value in record.items() if key not in used})
     return (
         not all(_is_blank(record[key]) for key in raters)
         and not holds_verdict(others)
@@ -117,4 +118,5 @@ RATERS = Format(
     _fits,
     _read,
     explain=_explain,
+    opens_cells=True,
 )

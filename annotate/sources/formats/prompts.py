@@ -1,9 +1,10 @@
 """Prompts alone: text, chats, instructions. A record that holds a preference is never one of these."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 from django.utils.translation import gettext_noop as noop
 
@@ -11,7 +12,7 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
 from annotate.sources.formats.signs import FOREIGN_NOUN, says_foreign, stand_beside
-from annotate.sources.formats.views import open_cells
+from annotate.sources.formats.views import is_list_of_texts, open_cells
 from annotate.sources.messages import (
     is_answered,
     is_chat,
@@ -73,7 +74,9 @@ SIGNS: dict[str, Look] = {
 }
 KEY_LENGTH = 200  # characters of a key that are looked at
 DEPTH, WIDTH = 3, 50  # of the objects that are looked into
+FEW = 0.25  # of the first records
 TOOLS = (fields.TOOLS, fields.FUNCTIONS)  # parameters have any names
+ASKED = (*fields.PROMPT_KEYS, "context")  # keys of a prompt, which are no completions
 CHATS = ("prompt", "messages", "conversations", "conversation")
 # Keys of messages that say nothing of which is better. OpenAI's annotations are citations.
 OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight", "annotations"}
@@ -96,9 +99,10 @@ def _read_key(key: str) -> frozenset[str]:
 
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
+    opened = open_cells(record)
     said = {
-        key: value
-        for key, value in open_cells(record).items()
+        key: opened[key] if opened[key] is value or _says_inside(key, opened[key]) else value
+        for key, value in record.items()
         if isinstance(key, str) and value not in (None, "")
     }
     if stand_beside(record) or any(_says_better(key, value) for key, value in said.items()):
@@ -108,6 +112,36 @@ def says_preference(record: Record) -> bool:
         return True
     has_answer = completions == 1 or "answer" in said or any(is_answered(said.get(key)) for key in CHATS)
     return completions > 1 or (has_answer and any("rating" in _signs(key) for key in said))
+
+
+def _says_inside(key: str, value: object) -> bool:
+    """Return whether the list or the object in a cell may be about completions. A prompt, or one answer, is a text.
+
+    Lists of texts are looked at in all records together.
+    """
+    if key in ASKED:
+        return False
+    if not isinstance(value, list):
+        return True
+    objects = [item for item in islice(value, WIDTH) if isinstance(item, Mapping)]
+    return any(map(_is_about_completions, objects))
+
+
+def _is_about_completions(item: Mapping[Any, object]) -> bool:
+    """Return whether an object in a list holds a completion, or says something of one."""
+    plain = OF_MESSAGE if is_message(item) else ()
+    inside = {
+        key: value for key, value in islice(item.items(), WIDTH) if isinstance(key, str) and key not in plain
+    }
+    return any(
+        "preference" in _signs(key)
+        or says_foreign(key, value)
+        or _is_completion(key, value)
+        or _names_better(key, value)
+        or ("name" in _signs(key) and _is_said(_only(value)))
+        or ("list" in _signs(key) and _is_of_words(value))
+        for key, value in inside.items()
+    )
 
 
 def _says_better(key: str, value: object) -> bool:
@@ -204,6 +238,18 @@ def _is_several(key: str, value: object) -> bool:
     return any(isinstance(item, Mapping) for item in value) or (len(value) > 1 and "list" in _signs(key))
 
 
+def _are_one_each(records: Sequence[Record]) -> bool:
+    """Return whether few cells hold a list of texts that could be completions: an answer may be such a list."""
+    return sum(map(_may_be_several, records)) <= FEW * len(records)
+
+
+def _may_be_several(record: Record) -> bool:
+    return any(
+        value is not record[key] and key not in ASKED and is_list_of_texts(value) and _is_several(key, value)
+        for key, value in open_cells(record).items()
+    )
+
+
 # --- A prompt ----------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +265,14 @@ def _read_prompt(record: Record) -> Candidate:
     return fields.candidate(record, ("prompt", *fields.SYSTEM), prompt)
 
 
-PROMPT = Format("prompts", noop("Prompts"), PROMPTS, _fits_prompt, _read_prompt)
+PROMPT = Format(
+    "prompts",
+    noop("Prompts"),
+    PROMPTS,
+    _fits_prompt,
+    _read_prompt,
+    fits_together=_are_one_each,
+)
 
 
 # --- A chat ------------------------------------------------------------------------------------------------------
@@ -248,7 +301,14 @@ def _read_chat(record: Record) -> Candidate:
     return fields.candidate(record, (), prompt, metadata=metadata or None)
 
 
-CHAT = Format("chats", noop("Chats"), PROMPTS, _fits_chat, _read_chat)
+CHAT = Format(
+    "chats",
+    noop("Chats"),
+    PROMPTS,
+    _fits_chat,
+    _read_chat,
+    fits_together=_are_one_each,
+)
 
 
 # --- An instruction ----------------------------------------------------------------------------------------------
@@ -270,4 +330,11 @@ def _read_instruction(record: Record) -> Candidate:
     return fields.candidate(record, ("instruction", "input", key, *fields.SYSTEM), prompt)
 
 
-ALPACA = Format("alpaca", noop("Instructions (Alpaca, Dolly)"), PROMPTS, _fits_instruction, _read_instruction)
+ALPACA = Format(
+    "alpaca",
+    noop("Instructions (Alpaca, Dolly)"),
+    PROMPTS,
+    _fits_instruction,
+    _read_instruction,
+    fits_together=_are_one_each,
+)

@@ -50,7 +50,7 @@ from annotate.sources.formats.trainers import (
     transcripts,
     trl,
 )
-from annotate.sources.formats.views import find_printed, peek_cells, views
+from annotate.sources.formats.views import find_printed, peek_cells, plain_view, views
 
 FORMATS: tuple[Format, ...] = (
     *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.KTO, whetstone.PAIRS_TO_JUDGE),
@@ -113,8 +113,10 @@ def _says_something(record: object) -> TypeGuard[Record]:
 
 def _find(records: Sequence[Record]) -> Format | None:
     looked_at = [list(views(record)) for record in records]
+    plain = [plain_view(record) for record in records]
     for format in FORMATS:
-        found = [next(filter(format.recognise, seen), None) for seen in looked_at]
+        seen = [[one] for one in plain] if format.opens_cells else looked_at
+        found = [next(filter(format.recognise, of_one), None) for of_one in seen]
         fitting = [view for view in found if view is not None]
         if not fitting or any(map(format.is_contradicted, chain.from_iterable(looked_at))):
             continue

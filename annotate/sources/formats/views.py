@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from annotate.sources.messages import is_chat, is_message
+from annotate.sources.messages import is_chat, is_known_chat
+from annotate.sources.tables import TableRow
 from annotate.text.json_values import JSONError, parse_json
 
 Record = Mapping[str, Any]
@@ -31,89 +32,105 @@ NAMES = (
     " winner_model_b winner_tie winning_answer winning_response"
 )
 KNOWN = frozenset(NAMES.split())
+NAME_LENGTH = 60  # characters of a name that may be a known one
 # The beginning of a list or an object that Python prints, and the characters and brackets of one that are parsed.
 PRINTED = re.compile(r"\s*(?:\[\s*[\[({'\"]|\{\s*['\"])")
 PRINTED_LENGTH, BRACKETS = 64 * 1024, 2_000
 NEARLY_ALL = 0.75  # of a column's values
 BETWEEN = re.compile(r"(?<=[}'\"\])])\s+(?=[{'\"\[(])")  # the items of an array, as NumPy prints them
 SIDES = ("chosen", "rejected")
+OBJECTS = ("metadata", "prompt_metadata")  # columns that hold metadata of their own
 ESCAPE = re.compile(r"\\[\\'\"nrtxuU]")  # as Python writes them: it warns of others that it reads
 GAPS = re.compile(r"[ -]+")
 
 
 def views(record: Record) -> Iterator[Record]:
-    """Yield a record under its known names and with its chats, then with the other JSON in its cells opened.
+    """Yield a record, and in a table it under its known names, then with the JSON in its cells opened.
 
+    Several chats in cells are opened from the start, except for formats that open cells themselves: see `plain_view`.
     The last view opens lists of objects alone: any other text that happens to be JSON stays a text there. A list of
     texts under `chosen` or `rejected` is not opened: it may be one completion, or several.
     """
-    names = fold_names(record)
-    named = {names.get(key, key): value for key, value in record.items()} if names else record
-    named = _open_chats(named)
+    named = _open_chats(plain_view(record))
     yield named
+    if not isinstance(named, TableRow):
+        return
     opened = {
         key: named[key] if key in SIDES and is_list_of_texts(value) else value
         for key, value in open_cells(named).items()
     }
     if opened == named:
         return
-    yield opened
+    yield TableRow(opened)
     lists = {key: value if _is_of_objects(value) else named[key] for key, value in opened.items()}
     if lists != opened:
-        yield lists
+        yield TableRow(lists)
 
 
-def open_columns(record: Record, columns: Collection[str], prompt: str) -> Record:
-    """Return a record with the cells opened that these columns lie in, and the chats in those that are among them.
+def plain_view(record: Record) -> Record:
+    """Return a record with its cells as they are: in a table, under its known names."""
+    names = fold_names(record)
+    return TableRow({names.get(key, key): value for key, value in record.items()}) if names else record
 
-    `prompt` is the one of them that holds the prompt.
-    """
+
+def open_columns(record: Record, columns: Collection[str]) -> Record:
+    """Return a row of a table with the cells opened that these columns lie in, and the chats in several of them."""
+    if not isinstance(record, TableRow):
+        return record
     outer = {name.partition(".")[0] for name in columns if name not in record}
-    cells = {key: open_cell(text) for key in (*outer, *columns) if isinstance(text := record.get(key), str)}
-    chats = {key: value for key, value in cells.items() if is_chat(value) or is_message(value)}
-    opened = {key: cells[key] for key in outer if key in cells}
-    if len(chats) > 1 or prompt in chats:
-        opened |= chats
-    return {**record, **opened} if opened else record
+    cells = {key: open_cell(text) for key in outer if isinstance(text := record.get(key), str)}
+    mapped = TableRow({key: record[key] for key in columns if key in record})
+    return TableRow({**record, **cells, **_open_chats(mapped)})
 
 
 def may_be_several(record: Record) -> bool:
-    """Return whether a completion of a record is the JSON of a list of texts: it may be one, or several."""
-    texts = [record.get(side) for side in SIDES]
+    """Return whether a completion in a table is the JSON of a list of texts: it may be one, or several."""
+    texts = [record.get(side) for side in SIDES] if isinstance(record, TableRow) else []
     return any(isinstance(text, str) and is_list_of_texts(open_cell(text)) for text in texts)
 
 
 def _open_chats(record: Record) -> Record:
-    """Return a record with the chats in its cells. One alone, unless it is the prompt, may be a text."""
+    """Return a row of a table with the chats in its cells, where several are of known speakers: one may be a text."""
+    if not isinstance(record, TableRow):
+        return record
     chats = {
         key: value
         for key, text in record.items()
         if isinstance(text, str) and text.startswith("[") and is_chat(value := open_cell(text))
     }
-    return {**record, **chats} if len(chats) > 1 or "prompt" in chats else record
+    return TableRow({**record, **chats}) if sum(map(is_known_chat, chats.values())) > 1 else record
 
 
 def fold_names(record: Record) -> Mapping[str, str]:
-    """Return the names of a record that its views change, each with what it becomes: “Output 1” is output_1."""
-    return _fold_names(tuple(record))
+    """Return the names of columns that views change, each with what it becomes: “Output 1” is output_1.
 
-
-@lru_cache(maxsize=256)
-def _fold_names(names: tuple[str, ...]) -> Mapping[str, str]:
-    folded = {name: short for name in names if isinstance(name, str) and (short := _fold(name)) != name}
-    if len({folded.get(name, name) for name in names}) < len(names):
+    A name that its metadata has too stays: both are metadata.
+    """
+    if not isinstance(record, TableRow):
+        return {}
+    folded = {name: short for name in record if len(name) <= NAME_LENGTH and (short := _fold(name)) != name}
+    inside = {
+        key
+        for name, value in (record.items() if folded else ())
+        if folded.get(name, name) in OBJECTS
+        for key in _keys_of(value)
+    }
+    folded = {name: short for name, short in folded.items() if short not in inside}
+    if len({folded.get(name, name) for name in record}) < len(record):
         return {}  # two would be one
     return folded
 
 
 def open_cells(record: Record) -> Record:
-    """Return a record with each text that is the JSON of a list or an object as that."""
+    """Return a row of a table with each text that is the JSON of a list or an object as that."""
+    if not isinstance(record, TableRow):
+        return record
     opened = {
         key: value
         for key, text in record.items()
         if isinstance(text, str) and (value := open_cell(text)) is not text
     }
-    return {**record, **opened} if opened else record
+    return TableRow({**record, **opened}) if opened else record
 
 
 def open_cell(text: str) -> Any:
@@ -133,7 +150,7 @@ def find_printed(records: Sequence[Record]) -> list[str]:
     """
     values, printed = Counter[str](), Counter[str]()
     for record in records:
-        for key, text in record.items():
+        for key, text in record.items() if isinstance(record, TableRow) else ():
             if text not in (None, ""):
                 values[key] += 1
                 printed[key] += (
@@ -145,7 +162,7 @@ def find_printed(records: Sequence[Record]) -> list[str]:
 def peek_cells(record: Record, columns: Collection[str]) -> Record:
     """Return a record with what Python printed in these columns: to tell what it is, and not to import it."""
     peeked = {key: _peek_cell(text) for key in columns if isinstance(text := record.get(key), str)}
-    return {**record, **peeked}
+    return TableRow({**record, **peeked})
 
 
 def _peek_cell(text: str) -> Any:
@@ -156,8 +173,13 @@ def _peek_cell(text: str) -> Any:
         return text
     try:
         return ast.literal_eval(BETWEEN.sub(", ", text.strip()))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def _keys_of(value: object) -> Collection[Any]:
+    found = open_cell(value) if isinstance(value, str) else value
+    return found.keys() if isinstance(found, Mapping) else ()
 
 
 def is_list_of_texts(value: object) -> bool:
@@ -168,6 +190,7 @@ def _is_of_objects(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
+@lru_cache(maxsize=1024)
 def _fold(name: str) -> str:
     """Return a known name in small letters. Any other name, and one in small letters, stays as it is."""
     folded = GAPS.sub("_", name.strip().casefold())

@@ -15,10 +15,12 @@ from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.signs import holds_verdict
 from annotate.sources.formats.verdicts import read_verdict
 from annotate.sources.messages import as_answer, read_content
+from annotate.sources.tables import TableRow, like
 
 # --- Prompts and pairs to judge ----------------------------------------------------------------------------------
 
 COMPLETIONS = ("completion_a", "completion_b")
+CONTENTS = ("prompt", *COMPLETIONS)
 KEYS = (
     *("prompt", "id", "metadata", *COMPLETIONS, "policy_a", "policy_b", "gold", "tools"),
     *("prompt_external_id", "prompt_metadata", "withdrawn"),
@@ -72,11 +74,15 @@ def _may_judge(key: str, value: object) -> bool:
 
 
 def _others(record: Record) -> Record:
-    return {key: value for key, value in record.items() if key not in KEYS}
+    return like(record, {key: value for key, value in record.items() if key not in KEYS})
 
 
-def _read(record: Record) -> Candidate:
-    record = fields.read_cells(record, "prompt")
+def _read(record: Record, *, in_cells: bool = True) -> Candidate:
+    """Return a prompt, or a pair to judge. Chats may be texts of JSON where they are `in_cells`."""
+    if in_cells:
+        record = {
+            key: fields.read_cells(record, key)[key] if key in CONTENTS else record[key] for key in record
+        }
     has_completions = [
         key for key in COMPLETIONS if record.get(key) not in (None, "") or _is_said(record, key)
     ]
@@ -84,7 +90,7 @@ def _read(record: Record) -> Candidate:
         raise RecordError(_("A pair needs both completion_a and completion_b."), has_completions[0])
     answers = [
         Answer(
-            as_answer(read_content(fields.read_cells(record, key)[key], key), key),
+            as_answer(read_content(record[key], key), key),
             fields.name_of(record.get(policy)),
         )
         for key, policy in zip(COMPLETIONS, ("policy_a", "policy_b"), strict=True)
@@ -147,6 +153,7 @@ PAIRS_TO_JUDGE = Format(
     _fits,
     _read,
     fits_together=_say_nothing,
+    opens_cells=True,
 )
 
 
@@ -169,8 +176,17 @@ def _fits_export(record: Record) -> bool:
     }
 
 
+def _is_of_cells(record: Record, key: str) -> bool:
+    """Return whether a record has cells instead of values: it is of a table, or this key, of a list, holds a text.
+
+    In JSON a chat is a list, and a text is a text, even one that is the JSON of a chat.
+    """
+    return isinstance(record, TableRow) or isinstance(record.get(key), str)
+
+
 def _read_export(record: Record) -> Candidate:
-    record = fields.read_cells(record, *CHATS)
+    if _is_of_cells(record, "annotators"):
+        record = fields.read_cells(record, *CHATS)
     answers = []
     sides = _as_seen(record)
     own = _object(record, "metadata")
@@ -260,7 +276,9 @@ def _known_votes(
         )
 
 
-EXPORT = Format("whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _fits_export, _read_export)
+EXPORT = Format(
+    "whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _fits_export, _read_export, opens_cells=True
+)
 
 
 # --- Judged comparisons ------------------------------------------------------------------------------------------
@@ -275,18 +293,19 @@ def _fits_judged(record: Record) -> bool:
 
 def _read_judged(record: Record) -> Candidate:
     """Return a comparison with each judgment about it."""
+    in_cells = _is_of_cells(record, "judgments")
     record = {**record, "judgments": fields.cell(record["judgments"])}
     known = {key: value for key, value in record.items() if key not in ABOUT_COMPARISON}
     if known.get("gold") is None:
         known.pop("gold", None)
     judgments = fields.objects(record, "judgments")
-    return replace(_read(known), opinions=tuple(map(_judgment, judgments)))
+    return replace(_read(known, in_cells=in_cells), opinions=tuple(map(_judgment, judgments)))
 
 
 def _judgment(judgment: Record) -> Opinion:
     verdict, rationale = judgment["verdict"], judgment.get("rationale")
     scores = {"a": fields.chosen(0), "b": fields.chosen(1), "tie": (0.5, 0.5)}.get(str(verdict), ())
-    strength = judgment.get("strength")
+    strength, too_fast = judgment.get("strength"), judgment.get("too_fast")
     return Opinion(
         scores,
         "" if scores else str(verdict),
@@ -296,12 +315,17 @@ def _judgment(judgment: Record) -> Opinion:
         fields.seconds(judgment.get("seconds")),
         fields.moment(judgment.get("at")),
         left={"a": 0, "b": 1}.get(str(judgment.get("left"))),
-        too_fast=judgment.get("too_fast") is True,
+        too_fast=too_fast if isinstance(too_fast, bool) else None,
     )
 
 
 JUDGED_COMPARISONS = Format(
-    "whetstone-judged", noop("Whetstone: judged comparisons"), JUDGED, _fits_judged, _read_judged
+    "whetstone-judged",
+    noop("Whetstone: judged comparisons"),
+    JUDGED,
+    _fits_judged,
+    _read_judged,
+    opens_cells=True,
 )
 
 
@@ -313,7 +337,8 @@ def _fits_kto(record: Record) -> bool:
 
 
 def _read_kto(record: Record) -> Candidate:
-    record = fields.read_cells(record, "completion")
+    if _is_of_cells(record, "label"):
+        record = fields.read_cells(record, "completion")
     answer = as_answer(read_content(record["completion"], "completion"), "completion")
     return fields.candidate(
         record,
@@ -328,4 +353,11 @@ def _read_kto(record: Record) -> Candidate:
     )
 
 
-KTO = Format("whetstone-kto", noop("Whetstone: exported single ratings"), JUDGED, _fits_kto, _read_kto)
+KTO = Format(
+    "whetstone-kto",
+    noop("Whetstone: exported single ratings"),
+    JUDGED,
+    _fits_kto,
+    _read_kto,
+    opens_cells=True,
+)

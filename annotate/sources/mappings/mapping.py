@@ -113,7 +113,7 @@ class Mapping:
 
     def rows(self, record: Dictionary[str, Any]) -> Iterator[Candidate]:
         """Yield the record's one candidate. Raises RecordError."""
-        record = open_columns(record, self.columns.values(), self.columns["prompt"])
+        record = open_columns(record, self.columns.values())
         answers = tuple(self._answers(record))
         yield Candidate(
             prompt=self._prompt(record),

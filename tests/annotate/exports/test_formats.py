@@ -316,4 +316,7 @@ def test_exported_comparisons_name_what_a_criterion_prefers(project, make_member
         Judgment.objects.filter(pk=judgment.pk).update(criteria={"helpful": criterion})
     [row] = map(json.loads, b"".join(open_download(select(format="comparisons")).chunks).splitlines())
     found = [one["criteria"]["helpful"] for one in row["judgments"]]
-    assert found == [{**helpful, "preferred_id": "b"}, tie]
+    assert found == [
+        {"verdict": "prefer", "preferred": "b", "strength": 2},
+        {"verdict": "tie", "preferred": None, "strength": None},
+    ]

@@ -18,6 +18,7 @@ from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
 from annotate.models import Judgment, Project, User
 from annotate.sources.formats import find_format
+from annotate.sources.tables import TableRow
 from tests.factories import compare, say
 
 WITHOUT_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]  # each example fills two projects
@@ -36,21 +37,24 @@ comparisons = st.fixed_dictionaries(
 
 
 def read(content: bytes, extension: str) -> list[dict[str, Any]]:
-    """Return the records of a file, as a program of another team reads them."""
+    """Return the records of a file, as a program of another team reads them. Those of tables are rows."""
     match extension:
         case "zip":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                return pq.read_table(io.BytesIO(archive.read("data/train.parquet"))).to_pylist()
+                table = pq.read_table(io.BytesIO(archive.read("data/train.parquet")))
+                return list(map(TableRow, table.to_pylist()))
         case "parquet":
-            return pq.read_table(io.BytesIO(content)).to_pylist()
+            return list(map(TableRow, pq.read_table(io.BytesIO(content)).to_pylist()))
         case "csv":
-            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+            return list(map(TableRow, csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))))
         case _:
             return [json.loads(line) for line in content.splitlines()]
 
 
 def leave(project: Project, name: str) -> list[dict[str, Any]]:
-    found = open_download(read_selection(project, {"format": name, "ties": "include"}))
+    found = open_download(
+        read_selection(project, {"format": name} | ({} if name == "kto" else {"ties": "include"}))
+    )
     return read(b"".join(found.chunks), found.filename.rpartition(".")[2])
 
 
@@ -123,6 +127,34 @@ def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
     assert essence(leave(theirs, name)) == essence(rows)
 
 
+CHAT = '[{"role": "user", "content": "x"}]'
+ANSWERS = [f'[{{"role": "assistant", "content": "{text}"}}]' for text in ("Blue.", "Green.")]
+
+
+@pytest.mark.parametrize("texts", [[CHAT, "Blue.", "Green."], ["Sky?", *ANSWERS], [CHAT, *ANSWERS]], ids=str)
+@pytest.mark.parametrize("name", ["jsonl", "comparisons", "kto"])
+def test_texts_of_chats_stay_texts_in_json(project, make_member, name, texts):
+    say(make_member("anna", "annotator"), compare(project, *texts), "first")
+    rows = leave(project, name)
+    format = find_format(rows)
+    assert format is not None
+    found = [candidate for row in rows for candidate in format.rows(row)]
+    assert {one.prompt for one in found} == {texts[0]}
+    assert {answer.content for one in found for answer in one.answers} == {*texts[1:]}
+
+
+@pytest.mark.parametrize("texts", [[CHAT, "Blue.", "Green."], ["Sky?", *ANSWERS]], ids=str)
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_texts_of_chats_stay_texts_in_tables(project, make_member, name, texts):
+    """Unless all of a row are such texts."""
+    say(make_member("anna", "annotator"), compare(project, *texts), "first")
+    rows = leave(project, name)
+    format = find_format(rows)
+    assert format is not None
+    [found] = format.rows(rows[0])
+    assert (found.prompt, {answer.content for answer in found.answers}) == (texts[0], {*texts[1:]})
+
+
 def test_a_judgment_that_was_too_fast_stays_so(project, make_member):
     judgment = say(make_member("anna", "annotator"), compare(project, "Sky?", "Blue.", "Green."), "first")
     Judgment.objects.filter(pk=judgment.pk).update(too_fast=True)
@@ -140,3 +172,33 @@ def test_a_judgment_that_was_too_fast_stays_so(project, make_member):
         assert write(other, items).counts == counts
     assert essence(leave(other, "comparisons")) == essence(rows)
     assert [one["too_fast"] for row in leave(other, "comparisons") for one in row["judgments"]] == [True]
+
+
+def test_an_export_says_that_a_judgment_is_not_too_fast(project, make_member):
+    say(make_member("anna", "annotator"), compare(project, "Sky?", "Blue.", "Green."), "first")
+    [row] = leave(project, "comparisons")
+    [said] = row["judgments"]
+    said["rationale"] = "It is blue on most days, and on others it is not."
+    other = Project.objects.create(slug="other", name="Other")
+
+    def bring_in(too_fast, **options):
+        given = said | {"too_fast": too_fast}
+        format = find_format([row])
+        assert format is not None
+        items = [
+            item
+            for candidate in format.rows(row | {"judgments": [given]})
+            for item in expand(candidate, Choices("judged"))
+        ]
+        return write(other, list(enumerate(items)), **options)
+
+    bring_in(True)
+    assert bring_in(None).counts == {"duplicates": 1}
+    outcome = bring_in(False, update=True)
+    assert outcome.counts == {"updated": 1}
+    [(_line, sentence)] = outcome.remarks
+    assert '“["too fast", ' in sentence.partition(" here and ")[0]
+    assert "too fast" not in sentence.partition(" here and ")[2]
+    [again] = leave(other, "comparisons")
+    assert [one["too_fast"] for one in again["judgments"]] == [False]
+    assert bring_in(False).counts == bring_in(None).counts == {"duplicates": 1}

@@ -1,16 +1,22 @@
 """`manage.py import_file`: what it recognises, what it leaves out and why, and what becomes of the rest."""
 
+import csv
+import html
+import io
 import json
 from io import StringIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 
 from annotate.imports.files import whole
 from annotate.management.commands import import_file
-from annotate.models import Comparison, Judgment, Prompt, TrailEntry, User
+from annotate.models import Comparison, Completion, Judgment, Prompt, TrailEntry, User
 from annotate.people import external
 from tests.annotate.sources.cases.corpora import TREE
+from tests.annotate.sources.test_lines import xlsx
 from tests.annotate.sources.test_message_trees import flatten
 
 TRL = [
@@ -40,6 +46,40 @@ def bring_in(project, tmp_path):
         return json.loads(out.getvalue() or "{}"), error
 
     return bring_in
+
+
+@pytest.mark.parametrize("container", ["csv", "parquet", "xlsx", "jsonl"])
+def test_only_tables_hold_chats_in_their_cells(bring_in, container):
+    user, answers = {"role": "user", "content": "Sky?"}, ("Blue.", "Green.")
+    chats = [json.dumps([user, {"role": "assistant", "content": text}]) for text in answers]
+    row = dict(zip(("Question", "chosen", "rejected"), ("Sky?", *chats), strict=True))
+    match container:
+        case "csv":
+            file = StringIO()
+            csv.writer(file).writerows([row, row.values()])
+            content = file.getvalue().encode()
+        case "parquet":
+            table = io.BytesIO()
+            pq.write_table(pa.Table.from_pylist([row]), table)
+            content = table.getvalue()
+        case "xlsx":
+            cells = (f"{column}{number}" for number in (1, 2) for column in "ABC")
+            texts = map(html.escape, (*row, *row.values()))
+            content = xlsx(dict(zip(cells, texts, strict=True)))
+        case _:
+            content = json.dumps(row).encode()
+    report, error = bring_in(f"rows.{container}", content)
+    if container == "jsonl":
+        assert "not recognised" in error
+        return
+    assert (error, report["format"]) == ("", "chosen-rejected")
+    stored = Completion.objects.order_by("pk").values_list("text", flat=True)
+    assert sorted(stored) == [*answers]
+
+
+def test_a_cell_that_python_could_not_have_printed_is_read(bring_in):
+    report, error = bring_in("rows.csv", "prompt,x\nSky?,\"{'a', ['b']}\"\n")
+    assert (error, report["taken"]) == ("", 1)
 
 
 def test_pairs_become_judged_pairs_and_bad_rows_are_listed(bring_in, tmp_path):

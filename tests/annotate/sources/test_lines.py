@@ -223,6 +223,15 @@ def test_columns_of_pandas_are_joined_by_their_keys():
     ]
 
 
+def test_one_column_of_pandas_holds_texts():
+    assert read(dump({"prompt": {"0": "p0", "1": "p1"}}), "pandas.json")[0] == [
+        {"prompt": "p0"},
+        {"prompt": "p1"},
+    ]
+    record = {"scores": {"1": 5, "2": 3}}
+    assert read(dump(record), "scores.json")[0] == [record]
+
+
 def test_records_under_their_numbers_are_rows() -> None:
     rows = [{"prompt": "p0", "chosen": "a"}, {"prompt": "p1", "rejected": "b"}]
     for document in ({"0": rows[0], "1": rows[1]}, {"7": rows[0], "12": rows[1]}):

@@ -9,6 +9,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.mappings.mapping import COLUMNS, Mapping, columns_of
 from annotate.sources.mappings.proposals import advise, propose
+from annotate.sources.tables import TableRow
 
 PAIR = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
 ROW = {"q": "Why?", "x": "because", "y": "so", "who": 7, "said": "1", "n": {"id": 3, "lang": "en"}}
@@ -253,7 +254,7 @@ def test_mapped_cells_are_opened() -> None:
         side: [{"role": "assistant", "content": text}]
         for side, text in (("Good", "Blue."), ("Bad", "Green."))
     }
-    record = {key: json.dumps(value) for key, value in (chat | answers).items()}
+    record = TableRow({key: json.dumps(value) for key, value in (chat | answers).items()})
     record["data"] = json.dumps({"asked": "Sea?", "answers": ["Blue.", "Green."], "lang": "en"})
     [of_chats] = Mapping({"prompt": "Dialog", "chosen": "Good", "rejected": "Bad"}).rows(record)
     assert of_chats.prompt == chat["Dialog"]
@@ -274,3 +275,10 @@ def test_a_mapped_text_that_happens_to_be_json_stays_a_text() -> None:
             {"p": "Sky?", "x": text, "y": "No."}
         )
         assert found.answers[0].content == text
+    for texts in (
+        ['{"role": "user", "content": "x"}'] * 2,
+        ['[{"name": "Ann", "role": "nurse"}]', '[{"name": "Bob", "role": "cook"}]'],
+    ):
+        said = TableRow(zip("pxy", ["Sky?", *texts], strict=True))
+        [found] = Mapping({"prompt": "p", "chosen": "x", "rejected": "y"}).rows(said)
+        assert [answer.content for answer in found.answers] == texts

@@ -1,5 +1,6 @@
 """Chats of all formats become messages with nothing lost, and a prompt inside completions is found as TRL finds it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -210,6 +211,14 @@ def test_chats_that_python_printed_are_refused() -> None:
     }
     with pytest.raises(RecordError, match="as Python prints them"):
         read_one(**record)
+
+
+def test_a_call_that_names_the_mark_is_the_whole_call() -> None:
+    arguments = {"text": "See <tool_call> and </tool_call>."}
+    value = json.dumps([{"name": "add", "arguments": arguments}])
+    chat = [{"from": "human", "value": "2 + 2?"}, {"from": "function_call", "value": value}]
+    [call] = read_chat(chat, "chat")[1]["tool_calls"]
+    assert call["function"] == {"name": "add", "arguments": arguments}
 
 
 @pytest.mark.parametrize(

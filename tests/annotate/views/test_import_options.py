@@ -140,6 +140,14 @@ def test_refused_rows_are_corrected_and_imported_from_their_file(upload, client_
     assert Prompt.objects.get().external_id == "7"
 
 
+def test_a_text_of_json_is_shown_as_it_is(upload):
+    page, made = upload(b'q;one;first\r\nWhy?;{"a":1};"{""text"":""b""}"\r\n', "rows.csv")
+    assert made.state == Import.State.MAPPING
+    raw = page.context["raw"]
+    shown = dict(zip(raw.columns, raw.rows[0], strict=True))
+    assert (shown["one"], shown["first"]) == ('{"a":1}', '{"text":"b"}')
+
+
 def test_columns_that_are_mapped_are_shown_before_others(upload):
     names = [f"c{number}" for number in range(20)] + ["frage", "antwort 1", "antwort 2"]
     page, _made = upload(",".join(names).encode() + b"\n" + b",".join([b"two words"] * 23), "wide.csv")

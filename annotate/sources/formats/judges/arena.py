@@ -14,6 +14,7 @@ from annotate.sources.formats.pairs import as_thumb
 from annotate.sources.formats.prompts import says_preference
 from annotate.sources.formats.verdicts import read_winner
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
+from annotate.sources.tables import like
 
 SIDES = ("model_a", "model_b")
 
@@ -35,7 +36,7 @@ def _turns_of(record: Record) -> list[str]:
         return []
     if any(isinstance(turn, Mapping) and "role" in turn for turn in turns):
         return []
-    if says_preference({key: value for key, value in record.items() if key != "turns"}):
+    if says_preference(like(record, {key: value for key, value in record.items() if key != "turns"})):
         return []
     found = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in turns]
     texts = [turn for turn in found if isinstance(turn, str)]

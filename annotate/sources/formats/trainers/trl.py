@@ -32,7 +32,7 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
         prompt, completions = split_chats(chats)
         if record.get(prompt_key) not in (None, "", prompt, prompt[-1].get("content")):
             used.discard(prompt_key)
-    elif record.get(prompt_key) is not None:
+    elif prompt_key in record:
         prompt = fields.prompt_of(record, prompt_key, *CHOSEN)
         if _is_history_missing(record, prompt_key):
             used.add("history")
@@ -94,7 +94,7 @@ STEP_DPO = Format(
 def _fits(record: Record) -> bool:
     if not are_completions(record):
         return False
-    if record.get("prompt") is not None:
+    if "prompt" in record:
         return fields.has_contents(record, "prompt")
     if all(isinstance(record[side], str) for side in CHOSEN):
         return not any(_may_be_prompt(key, value) for key, value in record.items())
@@ -104,11 +104,11 @@ def _fits(record: Record) -> bool:
 
 
 def _may_be_prompt(key: object, value: object) -> bool:
-    """Return whether a value beside two texts may be their prompt. A number in a table is text."""
+    """Return whether a value beside two texts may be their prompt. Numbers of tables are texts, too."""
     return (
         isinstance(value, str | list | Mapping)
         and key not in (*CHOSEN, *ASIDE)
-        and not fields.is_number(value)
+        and (key in fields.PROMPT_KEYS or not fields.is_number(value))
     )
 
 
