@@ -61,7 +61,9 @@ def sweep_and_meet(met: Callable[[str], bool], meet: Callable[[], object]) -> No
     assert done
 
 
-def test_a_sweep_asks_for_some_names_at_a_time(project: Any, owner: Any, turned: Import, storage: Any) -> None:
+def test_a_sweep_asks_for_some_names_at_a_time(
+    project: Any, owner: Any, turned: Import, storage: Any
+) -> None:
     """PostgreSQL takes 65,535 values in a statement: every upload failed once there were as many files."""
     sizes: list[int] = []
 
