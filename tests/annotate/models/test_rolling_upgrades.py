@@ -52,7 +52,7 @@ def test_no_column_leaves_while_the_version_before_reads_it(app: str) -> None:
 
 @pytest.mark.parametrize("app", BEFORE)
 def test_no_rows_move_that_the_version_before_writes(app: str) -> None:
-    """What it writes after the move stays where the new version does not look."""
+    """After such a move, it goes on writing where the new version does not look."""
     moves = {
         (app, name, one.code.__name__)
         for name, one in operations(app)
