@@ -86,7 +86,7 @@ def takes_options(upload: Import) -> bool:
     """Return whether a file waits for a person, who may have it read in another way."""
     if upload.state == State.REFUSED:
         has_more = bool(upload.counts.get("rows")) or len(upload.options.get("sheets", ())) > 1
-        return has_more and not upload.counts.get("made")
+        return has_more and bool(upload.file) and not upload.counts.get("made")
     return upload.state in (State.MAPPING, State.READY)
 
 

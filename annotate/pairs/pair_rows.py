@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.aggregation import Pair, Vote, read_votes
@@ -102,7 +102,7 @@ def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
         only &= Q(label=0.5) if filters.ties == "only" else Q(label__gt=0.5)
     only &= _on_side(filters)
     for unwanted in filters.unwanted().values():
-        only &= ~Q(pk__in=snapshot.pairs.filter(unwanted).values("pk"))
+        only &= ~Q(Exists(snapshot.pairs.filter(unwanted, pk=OuterRef("pk")).order_by()))
     for some in chunks(stored_pairs(snapshot, only), AT_A_TIME):
         keys = [judgment for pair in some for judgment in pair.judgments]
         votes = {vote.pk: vote for vote in read_votes(Judgment.objects.filter(pk__in=keys))}

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.core.cache import cache
-from django.db.models import Count, F, Max, QuerySet
+from django.db.models import Count, F, Max, Q, QuerySet, Sum
 
 from annotate.models import Comparison, Project
 from annotate.reports.reliability import Evidence, collect
@@ -26,6 +26,7 @@ def recall(project: Project, name: str, measure: Callable[[], Figures]) -> Figur
         newest=Max("pk"),
         latest=Max("created_at"),  # a database restored from a copy gives keys again
         superseded=Max("superseded_at"),
+        undone=Sum("pk", filter=Q(superseded_at__isnull=False)),  # a redo changes none of the others
     )
     key = f"{name}:{project.pk}:{project.created_at}:{':'.join(map(str, state.values()))}".replace(" ", "T")
     kept = cache.get(key)

@@ -8,7 +8,6 @@ from django.db.models import Q, QuerySet
 
 from annotate.imports import uploads
 from annotate.models import (
-    Claim,
     Comparison,
     Import,
     Judgment,
@@ -109,13 +108,14 @@ def person_targets(person: User, project: Project | None) -> list[Target]:
     if project is not None:
         projects = [project]
     else:
-        known = (
-            Q(memberships__user=person)
-            | Q(judgments__annotator=person)
-            | Q(comparisons__flags__annotator=person)
+        # A union, as an OR would join all judgments of a project with all of its comparisons.
+        known = person.memberships.order_by().values("project")
+        known = known.union(
+            person.judgments.order_by().values("project"),
+            person.flags.order_by().values("comparison__project"),
+            person.claims.order_by().values("project"),
         )
-        claimed = Claim.objects.filter(annotator=person).values("project")
-        projects = list(Project.objects.filter(known | Q(pk__in=claimed)).distinct().order_by("pk"))
+        projects = list(Project.objects.filter(pk__in=known).order_by("pk"))
     return [
         Target(one, "an annotator", person, comparisons=one.comparisons.filter(reserved_for=person))
         for one in projects
@@ -145,8 +145,8 @@ def import_target(upload: Import) -> Target:
 def find_consequences(target: Target) -> Consequences:
     """Return what depends on a target. Nothing is changed."""
     pairs, ratings = target.pairs, target.ratings
-    holding = Q(pk__in=pairs.values("snapshot")) | Q(pk__in=ratings.values("snapshot"))
-    snapshots = list(Snapshot.objects.filter(holding).order_by("pk"))
+    holding = pairs.order_by().values("snapshot").union(ratings.order_by().values("snapshot"))
+    snapshots = list(Snapshot.objects.filter(pk__in=holding).order_by("pk"))
     trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related("snapshot")
     shaped = {snapshot.pk for snapshot in snapshots}
     rounds = [

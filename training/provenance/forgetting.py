@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models import Count, F, Min, Q, QuerySet, RestrictedError
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, RestrictedError
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
@@ -159,7 +159,7 @@ def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
 def _drop_judgments(target: Target, upload: Import) -> None:
     """Remove what an import said of comparisons that stay. What other files said before or after it stays, too."""
     brought = target.judgments.filter(import_batch=uploads.batch(upload))
-    for some in _chunks(brought.exclude(comparison__in=target.comparisons)):
+    for some in _chunks(brought.exclude(Exists(target.comparisons.filter(pk=OuterRef("comparison"))))):
         found = histories.find_histories(Judgment.objects.filter(pk__in=some))
         with _places_given_back(found):
             histories.drop_from_histories(found, some, upload)
@@ -242,17 +242,20 @@ def _drop_comparisons(target: Target) -> None:
     """Remove comparisons with everything on them, the completions that no other has, and the prompts."""
     written: set[int] = set()
     for some in _chunks(target.comparisons.order_by("-pk")):
-        those = Comparison.objects.filter(Q(pk__in=some) | Q(repeat_of__in=some))
+        # Their kind has PostgreSQL take the index of repeats, which holds no others.
+        repeats = Q(repeat_of__in=some, kind=Comparison.Kind.REPEAT)
+        those = Comparison.objects.filter(Q(pk__in=some) | repeats)
         written |= {pk for both in those.values_list("first", "second") for pk in both}
         Claim.objects.filter(comparison__in=those).delete()
         Judgment.objects.filter(comparison__in=those).delete()
         those.delete()
-    still = Comparison.objects.filter(project=target.project)
-    kept = Q(pk__in=still.values("first")) | Q(pk__in=still.values("second"))
+    # An IN for each side would have PostgreSQL compare each completion with all comparisons of the project.
+    still = Comparison.objects.order_by()
+    is_kept = Exists(still.filter(first=OuterRef("pk"))) | Exists(still.filter(second=OuterRef("pk")))
     prompts = list(target.prompts.values_list("pk", flat=True))
     if target.upload is not None:
         for some in chunks(sorted(written), AT_A_TIME):
-            Completion.objects.filter(pk__in=some).exclude(kept).delete()
+            Completion.objects.filter(pk__in=some).exclude(is_kept).delete()
     for some in chunks(prompts, AT_A_TIME):
         Completion.objects.filter(prompt__in=some).delete()
         Prompt.objects.filter(pk__in=some).delete()

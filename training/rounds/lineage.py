@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 
 from annotate.models import Comparison, Judgment, Policy, SnapshotPair, SnapshotRating
 from training.models import Round
@@ -223,10 +223,12 @@ def count_holdings(snapshots: Iterable[int]) -> dict[int, Holdings]:
 
 def held_judgments(snapshots: Iterable[int]) -> QuerySet[Judgment]:
     """Return the judgments that these snapshots hold, each once, in the order in which they were given."""
-    wanted, held = set(snapshots), Q()
-    for links, path in _links():
-        held |= Q(pk__in=links.filter(**{f"{path}__snapshot__in": wanted}).values("judgment"))
-    return Judgment.objects.filter(held).order_by("pk")
+    wanted = set(snapshots)
+    first, second = (
+        links.filter(**{f"{path}__snapshot__in": wanted}).values("judgment") for links, path in _links()
+    )
+    # A union, as PostgreSQL would look at each judgment for an OR.
+    return Judgment.objects.filter(pk__in=first.union(second)).order_by("pk")
 
 
 def _links() -> tuple[tuple[QuerySet[Any], str], ...]:

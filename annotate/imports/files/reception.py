@@ -91,7 +91,7 @@ def restart(upload: Import, **columns: Any) -> bool:
     with transaction.atomic():
         waiting = Import.objects.filter(pk=upload.pk).filter(
             Q(state__in=(State.MAPPING, State.CHECKING, State.READY))
-            | Q(state=State.REFUSED, counts__made__isnull=True)
+            | Q(state=State.REFUSED, counts__made__isnull=True) & ~Q(file="")
         )
         counts = {"since": time.time()}
         options = {**columns.pop("options", upload.options), "pass": uuid.uuid4().hex}
@@ -161,9 +161,11 @@ def sweep() -> None:
     earlier.sweep((timezone.now() - KEPT).timestamp())
     old = timezone.now() - REFUSED_KEPT
     RefusedRow.objects.filter(upload__created_at__lt=old).delete()
-    for upload in Import.objects.filter(state=State.REFUSED, finished_at__lt=old).exclude(file=""):
-        forget_files(upload)
-        Import.objects.filter(pk=upload.pk).update(file="", original="")
+    refused = Import.objects.filter(state=State.REFUSED, finished_at__lt=old).exclude(file="")
+    for upload in refused:
+        # Nothing reads the files once the row no longer names them. Until then an admin may have it checked again.
+        if refused.filter(pk=upload.pk, file=upload.file.name).update(file="", original=""):
+            forget_files(upload)
     drop_unnamed(Import, FOLDER, KEPT, ("file", "original"))
 
 

@@ -1,6 +1,7 @@
 """Figures that are measured once for the same judgments."""
 
-from annotate.models import Comparison
+from annotate.judgments import undoing
+from annotate.models import Comparison, Judgment
 from annotate.pairs.labels import find_label
 from annotate.reports.recalled import recall, recall_equal
 from tests.factories import compare, say
@@ -43,3 +44,38 @@ def test_equal_texts_of_a_restored_database_are_its_own(project):
     Comparison.objects.get(pk=key).delete()
     compare(project, "Say more.", "this", "that", pk=key)
     assert recall_equal(project) == frozenset()
+
+
+def test_a_redo_measures_again(project, three, make_comparisons):
+    """It changes neither how many judgments there are, nor the newest of them, nor when the last was undone."""
+    xena, yuri, _zoe = three
+    first, second, third = make_comparisons(3, needed=2)
+    for annotator, comparison in ((xena, first), (xena, second), (yuri, third)):
+        say(annotator, comparison, "first")
+
+    def look() -> int:
+        return recall(project, "current", project.judgments.current().count)
+
+    undoing.undo(project, xena)
+    undoing.undo(project, yuri)
+    assert look() == 1
+    undoing.redo(project, xena)
+    assert look() == 2
+
+
+def test_an_undo_at_the_same_time_as_a_redo_measures_again(project, three, make_comparisons):
+    """A web server with a clock behind can record an undo before the newest one."""
+    said = [
+        say(person, one, "first") for person, one in zip(three, make_comparisons(3, needed=1), strict=True)
+    ]
+
+    def look() -> set[int]:
+        return recall(project, "which", lambda: set(project.judgments.current().values_list("pk", flat=True)))
+
+    undone, undone_last, kept = (Judgment.objects.filter(pk=one.pk) for one in said)
+    undone.update(superseded_at=said[0].created_at)
+    undone_last.update(superseded_at=said[2].created_at)
+    assert look() == {said[2].pk}
+    undone.update(superseded_at=None)
+    kept.update(superseded_at=said[1].created_at)
+    assert look() == {said[0].pk}

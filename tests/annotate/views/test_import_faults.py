@@ -133,7 +133,7 @@ def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_st
         os.utime(folder / name, (time.time() - age * 86_400,) * 2)
     kept = folder.parent / made.file.name
     os.utime(kept, (time.time() - 3 * 86_400,) * 2)
-    reception.receive(project, owner, ContentFile(b"a prompt", "b.txt"), "txt")
+    reception.sweep()
     assert not (folder / "old.txt").exists()
     assert (folder / "fresh.txt").exists()
     assert kept.exists()
