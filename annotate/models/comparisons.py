@@ -247,6 +247,15 @@ class Comparison(models.Model):
                 condition=~Q(external_id=""),
                 name="comparisons_by_external_id",
             ),
+            # The checks of foreign keys for a comparison or a completion that is deleted: few rows name one.
+            models.Index(
+                fields=["gold_preferred"],
+                condition=Q(gold_preferred__isnull=False),
+                name="gold_by_completion",
+            ),
+            models.Index(
+                fields=["repeat_of"], condition=Q(repeat_of__isnull=False), name="repeats_of_comparison"
+            ),
         ]
 
     def __str__(self) -> str:

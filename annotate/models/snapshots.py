@@ -74,6 +74,11 @@ class SnapshotPair(models.Model):
             models.CheckConstraint(condition=Q(weight__gt=0), name="weights_are_positive"),
             models.CheckConstraint(condition=~Q(chosen=F("rejected")), name="pairs_have_two_completions"),
         ]
+        # The checks of foreign keys for a completion that is deleted.
+        indexes = [
+            models.Index(fields=["chosen"], name="pairs_by_chosen"),
+            models.Index(fields=["rejected"], name="pairs_by_rejected"),
+        ]
 
     def __str__(self) -> str:
         return f"pair of comparison {self.comparison_id}"
@@ -100,6 +105,7 @@ class SnapshotRating(models.Model):
             ),
             models.CheckConstraint(condition=Q(weight__gt=0), name="weights_of_ratings_are_positive"),
         ]
+        indexes = [models.Index(fields=["completion"], name="ratings_by_completion")]
 
     def __str__(self) -> str:
         return f"rating of completion {self.completion_id}"
