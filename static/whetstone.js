@@ -188,6 +188,12 @@ document.addEventListener("htmx:before:swap", (event) => {
   }
 });
 
+// Figures that are fetched anew keep the height that they had: a button below them must not move away from a press.
+document.addEventListener("htmx:before:swap", ({ target }) => {
+  const figures = target.closest?.(".ready");
+  if (figures) figures.style.minHeight = `${figures.offsetHeight}px`;
+});
+
 document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx) notify(notices.dataset.unreachable, "error");
 });

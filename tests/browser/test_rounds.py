@@ -203,6 +203,26 @@ def test_enter_in_a_field_of_a_round_does_nothing(
     assert not project.rounds.exists()
 
 
+def test_the_start_stays_where_it_is_when_figures_change(
+    transactional_db: None,
+    project: Project,
+    owner: Any,
+    make_comparisons: Any,
+    open_page: Callable[..., Page],
+) -> None:
+    for comparison in make_comparisons(40):
+        comparison.prompt.held_out = comparison.pk % 4 == 0
+        comparison.prompt.save()
+    page = open_page(owner, "/p/reviews/rounds/")
+    more, start = (page.get_by_role("button", name=name) for name in ("Hold out", "Start the round"))
+    expect(more).to_be_visible()
+    before = start.bounding_box()
+    page.get_by_label("Gate comparisons").fill("2")
+    page.get_by_label("Gate comparisons").blur()
+    expect(more).to_be_hidden()
+    assert start.bounding_box() == before
+
+
 def test_a_round_starts_without_a_look_at_its_settings(
     transactional_db: None,
     project: Project,
