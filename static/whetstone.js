@@ -188,7 +188,7 @@ document.addEventListener("htmx:before:swap", (event) => {
   }
 });
 
-// Figures that are fetched anew keep the height that they had: a button below them must not move away from a press.
+// Reloaded figures keep at least their height: a button below them must not move away from a press.
 document.addEventListener("htmx:before:swap", ({ target }) => {
   const figures = target.closest?.(".ready");
   if (figures) figures.style.minHeight = `${figures.offsetHeight}px`;

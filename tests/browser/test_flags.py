@@ -155,6 +155,8 @@ def test_a_refused_note_waits_for_its_comparison(desk: Desk) -> None:
     desk.wait_for("document.getElementById('saved').dataset.state === 'saving'")
     desk.looked().press("4")
     desk.moved_on(first)
+    # The answer to a verdict takes errors away.
+    desk.wait_for("!Object.keys(localStorage).some(key => key.startsWith('whetstone:outbox:'))")
     desk.press("f")
     desk.page.keyboard.type("about the second")
     held.pop().continue_()
