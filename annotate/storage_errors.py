@@ -14,22 +14,24 @@ class StorageError(RefusalError):
 
 
 def storage_error(error: BaseException) -> StorageError:
-    if is_disk_full(error):
-        return StorageError(explain_failure(error))
-    return StorageError(
-        _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again.")
-        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
+    """Return the error for an upload that could not be stored, with the storage's reason."""
+    return _explain_storage(
+        error,
+        _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again."),
     )
 
 
 def storing_error(error: BaseException) -> StorageError:
     """Return the error for a file that a server writes by itself and could not store, with the storage's reason."""
+    return _explain_storage(
+        error, _("The server could not store the file: %(reason)s. Ask who runs this site, then try again.")
+    )
+
+
+def _explain_storage(error: BaseException, sentence: str) -> StorageError:
     if is_disk_full(error):
         return StorageError(explain_failure(error))
-    return StorageError(
-        _("The server could not store the file: %(reason)s. Ask who runs this site, then try again.")
-        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
-    )
+    return StorageError(sentence % {"reason": getattr(error, "strerror", None) or type(error).__name__})
 
 
 def explain_failure(error: BaseException) -> str:

@@ -83,7 +83,7 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
 def _is_numbered_column(value: dict[str, Any]) -> bool:
     """Return whether an object is one column of pandas: texts or lists under their numbers.
 
-    A record, or a number, under a number is no cell of what could be imported.
+    A record or a number there is not a cell of anything that can be imported.
     """
     columns = list(value.values())
     return (

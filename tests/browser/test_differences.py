@@ -39,6 +39,14 @@ def test_differences_open_at_the_first_one(
     assert desk.page.evaluate("document.getElementById('pane-a').scrollTop") == 0
 
 
+def opened_at_differences(open_desk: Callable[..., Desk]) -> Desk:
+    """Return a desk that shows the differences."""
+    desk = opened(open_desk)
+    desk.page.wait_for_load_state("networkidle")
+    desk.press("d")
+    return desk
+
+
 def height_in_pane(desk: Desk, side: str, selector: str) -> float:
     """Return how far below the top of a completion's pane something is."""
     script = (
@@ -52,9 +60,7 @@ def test_each_difference_is_shown_at_one_height_in_both(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
     compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
-    desk = opened(open_desk)
-    desk.page.wait_for_load_state("networkidle")
-    desk.press("d")
+    desk = opened_at_differences(open_desk)
     expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
     for number in (0, 1, 2, 0):  # after the last one, the first one again
         here = f'mark[data-at="{number}"].here'
@@ -69,9 +75,7 @@ def test_a_mark_of_what_lacks_moves_no_line(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
     compare("Repeat this.", "It was cold. The wind turned west. Stay in.", "It is cold. Stay in.")
-    desk = opened(open_desk)
-    desk.page.wait_for_load_state("networkidle")
-    desk.press("d")
+    desk = opened_at_differences(open_desk)
     expect(desk.page.locator("mark.gap")).to_have_count(1)
     one, other = (height_in_pane(desk, side, ".prose") for side in "ab")
     tall, taller = (desk.page.locator(f"#pane-{side} .prose").bounding_box() or {} for side in "ab")
@@ -82,9 +86,7 @@ def test_scrolling_together_keeps_the_same_difference_level(
     compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
 ) -> None:
     compare("Repeat this.", " ".join(WORDS), " ".join(EDITED))
-    desk = opened(open_desk)
-    desk.page.wait_for_load_state("networkidle")
-    desk.press("d")
+    desk = opened_at_differences(open_desk)
     expect(desk.page.locator("#pane-a mark.here")).to_be_in_viewport()
     desk.page.locator("#pane-a").hover()
     mark = 'mark[data-at="1"]'

@@ -184,16 +184,21 @@ def test_a_round_without_pairs_cannot_start_and_says_why(
     expect(start).to_have_count(1)
 
 
+@pytest.fixture
+def held_out_prompts(transactional_db: None, make_comparisons: Any) -> None:
+    """Hold out a quarter of the prompts."""
+    for comparison in make_comparisons(40):
+        comparison.prompt.held_out = comparison.pk % 4 == 0
+        comparison.prompt.save()
+
+
 def test_enter_in_a_field_of_a_round_does_nothing(
     transactional_db: None,
     project: Project,
     owner: Any,
-    make_comparisons: Any,
+    held_out_prompts: None,
     open_page: Callable[..., Page],
 ) -> None:
-    for comparison in make_comparisons(40):
-        comparison.prompt.held_out = comparison.pk % 4 == 0
-        comparison.prompt.save()
     held_out = project.prompts.filter(held_out=True).count()
     page = open_page(owner, "/p/reviews/rounds/")
     expect(page.get_by_role("button", name="Hold out")).to_be_visible()
@@ -207,12 +212,9 @@ def test_the_start_stays_where_it_is_when_figures_change(
     transactional_db: None,
     project: Project,
     owner: Any,
-    make_comparisons: Any,
+    held_out_prompts: None,
     open_page: Callable[..., Page],
 ) -> None:
-    for comparison in make_comparisons(40):
-        comparison.prompt.held_out = comparison.pk % 4 == 0
-        comparison.prompt.save()
     page = open_page(owner, "/p/reviews/rounds/")
     more, start = (page.get_by_role("button", name=name) for name in ("Hold out", "Start the round"))
     expect(more).to_be_visible()
