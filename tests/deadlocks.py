@@ -18,28 +18,42 @@ MARKS = [
 ]
 
 
+# PostgreSQL looks for a deadlock once, so long after a transaction began to wait, and refuses the one that finds it.
+FINDS_IT = "3s"  # enough for the other transaction to wait, too, on a busy machine
+IS_SPARED = "60s"
+
+
 @contextmanager
 def in_the_way(project: Project, rows: Any) -> Iterator[None]:
-    """Lock rows, and then the project once another transaction waits. It has taken them in the other order."""
+    """Lock rows, and then the project once the caller waits for them. The caller is refused.
+
+    It has taken the project and the rows in the other order.
+    """
     stands = Event()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
         other = pool.submit(_stand, project, rows, stands)
         assert stands.wait(10)
+        cursor.execute(f"SET deadlock_timeout = '{FINDS_IT}'")
         yield
+        cursor.execute("RESET deadlock_timeout")
         other.result(10)
 
 
 def _stand(project: Project, rows: Any, stands: Event) -> None:
-    def waits() -> bool:
+    def blocks() -> bool:  # another transaction, and not another test of the same server
         with connection.cursor() as cursor:
-            cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+            )
             return bool(cursor.fetchone()[0])
 
     try:
         with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL deadlock_timeout = '{IS_SPARED}'")
             assert list(rows.select_for_update(of=("self",)))
             stands.set()
-            wait_for(waits, 10)
+            wait_for(blocks, 10)
             Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     finally:
         connection.close()
