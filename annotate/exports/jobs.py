@@ -32,6 +32,7 @@ from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.jobs import JobQuerySet, LostError
 from annotate.models.snapshots import KEPT
+from annotate.pairs.streams import hasty
 from annotate.storage_errors import explain_failure
 from annotate.unnamed_files import drop_unnamed
 
@@ -216,7 +217,7 @@ def _write(job: Export, selection: Selection, progress: _Progress) -> None:
     """Write to a file of this machine, then to the storage, so that a half-written one is never there."""
     job.tell(expected=account.estimate(selection))
     found, digest, size = open_download(selection), hashlib.sha256(), 0
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, hasty():
         for chunk in found.chunks:
             file.write(chunk)
             digest.update(chunk)

@@ -21,6 +21,7 @@ from django.db.models.lookups import Contains, Exact
 from annotate.models import Comparison, Judgment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
 from annotate.pairs.settings import PairSettings
+from annotate.pairs.streams import stream_rows
 from annotate.reports.recalled import recall_evidence
 from annotate.reports.reliability import ENOUGH_CHECKS, weights_of_votes
 
@@ -199,7 +200,7 @@ def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -
         "comparison_id", "pk", "annotator_id", "verdict", "preferred_id", "strength", "too_fast", "left_id",
         "sides_known", "import_batch", "first", "second", "held_out", "unfit",
     )  # fmt: skip
-    return map(Vote._make, rows.values_list(*columns).iterator(chunk_size=2_000))
+    return map(Vote._make, stream_rows(rows.values_list(*columns)))
 
 
 def _unfit(
@@ -222,6 +223,36 @@ def _unfit(
     }
     found = (When(asked, then=Value(reason)) for reason, asked in reasons.items() if not allowed.get(reason))
     return Case(*found, default=Value(""))
+
+
+# --- The label of one comparison ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PresentLabel:
+    """The better completion by the verdicts so far, with the chance that it is.
+
+    `evidence` names what tells how reliable annotators are; it is empty where all votes count the same.
+    """
+
+    letter: str
+    chance: float
+    evidence: list[str]
+
+
+def find_label(comparison: Comparison) -> PresentLabel | None:
+    """Return the label that a comparison has by default settings; None where its verdicts prefer neither."""
+    votes = list(read_votes(Judgment.objects.current().filter(comparison=comparison)))
+    if not votes:
+        return None
+    evidence = recall_evidence(comparison.project)
+    weights = evidence.weigh(ENOUGH_CHECKS)
+    outcome = outcomes(PairSettings(), weights)(ballots_of(votes, by_voter=weights is not None))
+    if isinstance(outcome, str):
+        return None
+    return PresentLabel(
+        "A" if outcome.first_is_chosen else "B", outcome.label, evidence.kinds() if weights else []
+    )
 
 
 # --- What a comparison holds -------------------------------------------------------------------------------------

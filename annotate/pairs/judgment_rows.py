@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from annotate.judgments.aspects import titles_of
 from annotate.models import Aspect, Judgment, Project
 from annotate.pairs.filters import Filters
+from annotate.pairs.streams import stream_rows
 from annotate.pairs.texts import as_text, in_order, parse, with_json_as_text
 from annotate.people.pseudonyms import pseudonym
 
@@ -66,7 +67,7 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
         external_id=Coalesce("comparison__repeat_of__external_id", "comparison__external_id"),
     )
     rows = judgments.order_by("pk").values_list(*with_json_as_text(_Judged._fields))
-    for judged in map(_Judged._make, rows.iterator(chunk_size=2_000)):
+    for judged in map(_Judged._make, stream_rows(rows)):
         yield _row(judged, reasons, criteria)
 
 

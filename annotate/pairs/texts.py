@@ -5,29 +5,26 @@ Columns of JSON come as they are written in the database. Most are empty, or rep
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.models import BooleanField, TextField
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
-from psycopg import errors, pq
-from psycopg.adapt import Transformer
 
 from annotate.models import Comparison
 from annotate.models import Completion as CompletionRow
 from annotate.models.conflicts import RaceError
 from annotate.pairs.aggregation import Pair, Rating
+from annotate.pairs.streams import Stream, open_connection
 from annotate.text.chats import Content
 from primitives.chunks import chunks
 
 AT_A_TIME = 500  # comparisons whose texts are in memory together
 # Of those that are read ahead: what about fits into the socket between the server and Python.
 ASKED_AT_A_TIME = 125
-STATEMENT = b"read texts"
 SHORT = 1_000  # characters
 T = TypeVar("T")
 Frozen = TypeVar("Frozen", Pair, Rating)
@@ -158,15 +155,14 @@ def with_json_as_text(names: Iterable[str]) -> list[Any]:
 def read_ahead(rows: Iterable[T], key: Callable[[T], int]) -> Iterator[tuple[list[T], dict[int, Texts]]]:
     """Yield some rows at a time, with the texts of their comparisons. `key` returns the comparison of a row.
 
-    PostgreSQL looks for the next texts while Python writes the last ones. No thread takes part: it would have to wait
-    for Python's lock whenever a part of the rows arrives. A query is sent on a connection of its own, and its rows are
-    taken when they are needed.
+    PostgreSQL looks for the next texts while Python writes the last ones.
     """
-    stream = _open_stream()
-    if stream is None:
+    own = open_connection()
+    if own is None:
         for some in chunks(rows, AT_A_TIME):
             yield some, read_texts([key(row) for row in some])
         return
+    stream = Stream(own, texts_statement(own.vendor).replace("%s", "$1"))
     try:
         yield from _read_ahead(stream, chunks(rows, ASKED_AT_A_TIME), key)
     finally:
@@ -174,73 +170,17 @@ def read_ahead(rows: Iterable[T], key: Callable[[T], int]) -> Iterator[tuple[lis
 
 
 def _read_ahead(
-    stream: "_Stream", parts: Iterable[list[T]], key: Callable[[T], int]
+    stream: Stream, parts: Iterable[list[T]], key: Callable[[T], int]
 ) -> Iterator[tuple[list[T], dict[int, Texts]]]:
     asked: list[T] = []
     for some in parts:
-        found = stream.take() if asked else {}
+        found = as_texts(stream.take()) if asked else {}
         stream.ask([key(row) for row in some])
         if asked:
             yield asked, found
         asked = some
     if asked:
-        yield asked, stream.take()
-
-
-def _open_stream() -> "_Stream | None":
-    """Return a stream, or None where texts are better asked for as they are needed.
-
-    Another connection does not see what a transaction has written, and a pooler may not keep prepared statements.
-    SQLite does its work in this process. A server may have no connection left.
-    """
-    is_able = connection.vendor == "postgresql" and not connection.in_atomic_block
-    if not is_able or not connection.settings_dict["OPTIONS"].get("prepare_threshold"):
-        return None
-    with suppress(DatabaseError):
-        return _Stream()
-    return None
-
-
-class _Stream:
-    """A connection with one query under way."""
-
-    def __init__(self) -> None:
-        self._django = connection.copy()
-        try:
-            self._django.ensure_connection()
-            self._connection = self._django.connection
-            self._server = self._connection.pgconn
-            statement = texts_statement("postgresql").replace("%s", "$1")
-            self._check(self._server.prepare(STATEMENT, statement.encode()))
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, keys: list[int]) -> None:
-        """Send the query for comparisons by their keys."""
-        wanted = f"{{{','.join(map(str, keys))}}}".encode()
-        with self._django.wrap_database_errors:
-            self._server.send_query_prepared(STATEMENT, [wanted])
-
-    def take(self) -> dict[int, Texts]:
-        """Return the texts that were asked for."""
-        rows: list[tuple[Any, ...]] = []
-        with self._django.wrap_database_errors:
-            while result := self._server.get_result():
-                self._check(result)
-                transformer = Transformer.from_context(self._connection)
-                transformer.set_pgresult(result)
-                rows += transformer.load_rows(0, result.ntuples, tuple)
-        return as_texts(rows)
-
-    def close(self) -> None:
-        """Close the connection, whatever is under way."""
-        self._django.close()
-
-    def _check(self, result: Any) -> None:
-        """Raise the error that a result is."""
-        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-            raise errors.error_from_result(result)
+        yield asked, as_texts(stream.take())
 
 
 # --- Columns -----------------------------------------------------------------------------------------------------

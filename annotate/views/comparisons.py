@@ -20,7 +20,7 @@ from annotate.forms.prompts import PromptForm
 from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts, places
 from annotate.models import Claim, Comparison, Flag, Prompt, Role, SnapshotPair, SnapshotRating
-from annotate.pairs.labels import find_label
+from annotate.pairs.aggregation import find_label
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail, withdrawals

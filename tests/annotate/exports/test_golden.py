@@ -19,6 +19,7 @@ from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS
 from annotate.forms.exports import read_selection
 from annotate.pairs.pair_rows import PAIR_COLUMNS
+from annotate.pairs.streams import hasty
 from tests.annotate.exports.varied import CHATS, ODD, PLAIN, freeze, make_varied_project
 
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -52,6 +53,13 @@ def test_every_format_is_what_it_was(db):
 def test_texts_that_are_read_ahead_are_the_same():
     """As a site's are: a transaction reads nothing ahead."""
     assert_golden()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_of_statements_that_stay_open_are_the_same():
+    """As a task reads them."""
+    with hasty():
+        assert_golden()
 
 
 def assert_golden() -> None:

@@ -10,8 +10,8 @@ from django.db import DatabaseError, connection
 from annotate.models import Comparison
 from annotate.pairs import texts
 from annotate.pairs.texts import read_ahead, read_texts
+from tests.backends import assert_no_connection_is_left, backends, end_connections
 from tests.factories import compare
-from tests.waiting import wait_for
 
 ROWS = 7
 on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite reads nothing ahead")
@@ -33,20 +33,6 @@ def keys(project: Any) -> list[int]:
 
 def read(keys: list[int]) -> Iterator[tuple[list[int], dict[int, texts.Texts]]]:
     return read_ahead(keys, lambda key: key)
-
-
-def backends() -> list[int]:
-    """Return the other connections to this database."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND backend_type = 'client backend'"
-        )
-        return [pid for (pid,) in cursor.fetchall()]
-
-
-def assert_no_connection_is_left() -> None:
-    wait_for(lambda: not backends(), 10)
 
 
 @committed
@@ -104,10 +90,7 @@ def test_a_connection_ends_with_an_error_of_the_rows(keys: list[int]) -> None:
 def test_a_connection_that_is_lost_is_an_error_of_the_database(keys: list[int]) -> None:
     found = read(keys)
     next(found)
-    with connection.cursor() as cursor:
-        for pid in backends():
-            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
-    assert_no_connection_is_left()
+    end_connections()
     with pytest.raises(DatabaseError):
         list(found)
 

@@ -2,7 +2,7 @@
 
 from annotate.judgments import undoing
 from annotate.models import Comparison, Judgment
-from annotate.pairs.labels import find_label
+from annotate.pairs.aggregation import find_label
 from annotate.reports.recalled import recall, recall_equal
 from tests.factories import compare, say
 
