@@ -28,6 +28,8 @@ from training.engine.config import TrainConfig
 from training.engine.errors import ModelError
 from training.engine.model.base import load_base
 from training.engine.model.forwards import AttentionChoice
+from training.engine.model.wrappers import head_of, model_class
+from training.engine.sampling.reading import WAYS, Reader
 from training.engine.score import make_scorer, score_pairs
 
 TEXT = SHAPE | {"head_dim": 8, "pad_token_id": 1}
@@ -221,3 +223,26 @@ def test_capped_scores_are_computed_by_the_models_own_attention(tmp_path: Path) 
     capped = transformers.Gemma2Config(**TEXT, attn_logit_softcapping=4.0)
     model = load_base(TrainConfig.from_dict({"base_model": str(save_model(tmp_path, capped))})).model
     assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("kind", ["text", "seeing"])
+def test_the_head_gets_no_slices_of_hidden_states(kind: str, tmp_path: Path) -> None:
+    """PyTorch would multiply its matrix once a prompt, and copy it for each in half precision on a CPU."""
+    config = WRAPPERS["Gemma 3"]() if kind == "seeing" else transformers.Qwen2Config(**SHAPE)
+    base = load_base(
+        settings(save_model(tmp_path, config, None if kind == "text" else model_class(config)))
+    ).model
+    given: list[torch.Tensor] = []
+    product = torch.nn.functional.linear
+    head = head_of(base)
+
+    def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if weight is head.weight:
+            given.append(x)
+        return product(x, weight, bias)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", linear)
+        Reader(base, torch.device("cpu")).read(base, [(3, 4, 5), (6, 7)], WAYS[1], 4)
+    assert [one.shape[:-1] for one in given] == [(2, 1)]
+    assert all(one.is_contiguous() for one in given)

@@ -24,7 +24,7 @@ from training.engine.model.files import ModelFiles, adapter_digests, find_model
 from training.engine.model.norms import fuse_norms
 from training.engine.model.precision import bfloat16_pays
 from training.engine.model.threads import SMALL_HIDDEN
-from training.engine.model.wrappers import model_class
+from training.engine.model.wrappers import copy_head_input, model_class
 from training.engine.rundir import RunDirectory
 
 DEFAULT_MAX_LENGTH = 2048
@@ -171,6 +171,7 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         model.to(device)
     model.eval()
     model.requires_grad_(False)
+    copy_head_input(model)
     if device.type == "cuda" and placed:
         fuse_norms(model)
     model.name_or_path = name  # which an adapter names as its base: a GGUF file, and not its folder

@@ -48,6 +48,22 @@ def head_of(base: Any) -> Any:
     return base.get_decoder().get_output_embeddings() if head is None and is_wrapper(base) else head
 
 
+def copy_head_input(base: Any) -> None:
+    """Let the head of a transformers model copy what it is given, where that is a slice of something larger.
+
+    Of the last hidden states (R, 1, H) of prompts, cut out of (R, T, H), PyTorch would make a product for each row. On
+    a CPU in half precision it copies the head's matrix for each. 16 rows and 49,152 words took 1.5 s and 1.3 GB, and
+    take 6 ms.
+    """
+    if head := head_of(base):
+        head.register_forward_pre_hook(_with_contiguous_input)
+
+
+def _with_contiguous_input(_head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    hidden, *others = inputs
+    return hidden.contiguous(), *others
+
+
 def is_wrapper(base: Any) -> bool:
     """Return whether a transformers model holds its text model as one of several."""
     return base.config.get_text_config(decoder=True) is not base.config
