@@ -114,6 +114,24 @@ def test_bfloat16_gradients_on_a_cpu_are_rounded_float32_ones(window: int | None
         assert (wide - narrow).norm() < 2e-2 * wide.norm()
 
 
+@pytest.mark.parametrize(("fed", "seen", "window"), [(40, 40, None), (33, 33, 7), (5, 45, None), (32, 64, 9)])
+def test_gradients_of_filled_attention_are_exact(
+    fed: int, seen: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, where nothing is rounded."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(attention, "row_multiple", lambda *_: 32)
+    kind = attention.Kind(0.3, window, None)
+    inputs = [torch.randn(1, 2, count, 8, requires_grad=True) for count in (fed, seen, seen)]
+    weights = torch.randn(1, 2, fed, 8)
+    slopes = [
+        torch.autograd.grad((form(*inputs, kind) * weights).sum(), inputs)
+        for form in (attention._Attention.apply, attention._scaled_dot_product)
+    ]
+    for ours, exact in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, exact)
+
+
 def test_the_layout_puts_each_prompt_before_both_completions() -> None:
     layout = VarlenLayout((Span(2, 1, 2), Span(1, 0, 1)), torch.device("cpu"))
     # tokens: p0 p1 c2 r3 r4 | p5 r6

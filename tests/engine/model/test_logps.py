@@ -138,7 +138,7 @@ def test_batching_and_packing_change_nothing_in_float32() -> None:
 
 
 def test_bfloat16_scores_are_alike_in_any_row_within_a_bound() -> None:
-    # Measured over 200 pairs: packed against padded at most 0.0043 nats a token, 0.00009 on average; packed rows of
+    # Measured over 200 pairs: packed against padded at most 0.0082 nats a token, 0.0008 on average; packed rows of
     # other sizes not at all.
     model, pairs = make_model(ARCHITECTURES["llama"]).bfloat16(), make_pairs(20)
     with torch.no_grad():
@@ -146,9 +146,9 @@ def test_bfloat16_scores_are_alike_in_any_row_within_a_bound() -> None:
         smaller = all_logps(scorer_for(model, packed=True, max_tokens=60), pairs)
         plain = all_logps(scorer_for(model, packed=False, max_tokens=64), pairs)
     lengths = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
-    for other in (smaller, plain):
-        assert ((packed - other).abs() / lengths).max() < 0.01
-        assert ((packed - other).abs() / lengths).mean() < 0.0005
+    assert smaller.equal(packed)
+    assert ((packed - plain).abs() / lengths).max() < 0.02
+    assert ((packed - plain).abs() / lengths).mean() < 0.002
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
@@ -215,3 +215,47 @@ def test_the_projection_keeps_no_logits_for_the_backward_pass() -> None:
     found = TokenLogps.apply(hidden, torch.randint(5000, (30,)), Head(torch.randn(5000, 8), None))
     kept = sum(tensor.numel() for tensor in found.grad_fn.saved_tensors)
     assert kept <= 30 * 8  # 30 * 5000 logits would be kept by autograd
+
+
+# --- Rows in multiples -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "plain"])
+def test_rows_of_half_precision_have_few_lengths_on_a_cpu(packed: bool) -> None:
+    pairs = make_pairs(40, longest=90)
+    lengths = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        scorer = scorer_for(make_model(ARCHITECTURES["llama"]).to(dtype), packed=packed, max_tokens=300)
+        groups = scorer.groups(pairs, range(len(pairs)))
+        lengths[dtype] = [row.input_ids.shape[1] for row in scorer.rows(pairs, groups)]
+    assert {length % 32 for length in lengths[torch.bfloat16]} == {0}
+    assert any(length % 32 for length in lengths[torch.float32])
+    added = [more - own for more, own in zip(*lengths.values(), strict=True)]
+    assert max(added) < 32
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "plain"])
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mixtral"])
+def test_what_fills_rows_changes_no_log_probability(
+    name: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = with_lora(make_model(ARCHITECTURES[name]))
+    pairs = make_pairs(4)
+    found = []
+    for multiple in (1, 32):
+        monkeypatch.setattr(logps, "row_multiple", lambda *_, multiple=multiple: multiple)
+        scorer = scorer_for(policy, packed=packed)
+        found.append((all_logps(scorer, pairs).detach(), adapter_gradients(policy, scorer, pairs)))
+    (plain, slopes), (filled, others) = found
+    torch.testing.assert_close(filled, plain, rtol=1e-6, atol=2e-5)
+    for key, slope in slopes.items():
+        torch.testing.assert_close(others[key], slope, rtol=1e-4, atol=2e-5, msg=key)
+
+
+def test_rows_are_not_filled_beyond_the_last_position() -> None:
+    """A model with learnt positions has none for what fills a row."""
+    model = make_model(transformers.GPT2Config(**_GPT2 | {"n_positions": 50}, **_IDS)).bfloat16()
+    (pair,) = make_pairs(1)
+    pair = dataclasses.replace(pair, prompt=(pair.prompt * 50)[:40], chosen=(pair.chosen * 50)[:11])
+    assert all_logps(scorer_for(model, packed=False), [pair]).isfinite().all()

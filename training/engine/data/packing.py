@@ -18,6 +18,20 @@ import torch
 
 from training.engine.data.tokens import EncodedPair
 
+# On a CPU, each other number of rows in a product of half precision makes oneDNN compile kernels, and keep 2 to 10 MB
+# of them. With texts of all lengths that would be gigabytes. So numbers of rows are multiples of this.
+_MULTIPLE = 32
+
+
+def row_multiple(dtype: torch.dtype, device: torch.device) -> int:
+    """Return what the number of rows of a matrix should be a multiple of."""
+    return 1 if device.type != "cpu" or dtype == torch.float32 else _MULTIPLE
+
+
+def padding(rows: int, multiple: int) -> int:
+    """Return how many rows are missing to a multiple."""
+    return -rows % multiple
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -84,8 +98,11 @@ def distribute(costs: Sequence[int], budget: int, at_least: int = 1) -> list[lis
         groups += 1
 
 
-def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairRow:
-    """Return one packed row of the pairs at `chosen_positions`."""
+def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], multiple: int = 1) -> PairRow:
+    """Return one packed row of the pairs at `chosen_positions`.
+
+    Its tokens are a multiple of `multiple`: what is missing is a span of its own, in which nothing is predicted.
+    """
     tokens: list[int] = []
     places: list[int] = []
     index: list[int] = []
@@ -107,6 +124,10 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairR
             targets += completion
         fed = (max(0, len(completion) - 1) for completion in (pair.chosen, pair.rejected))
         spans.append(Span(prompt, *fed))
+    if missing := padding(len(tokens), multiple):
+        tokens += [0] * missing
+        places += range(missing)
+        spans.append(Span(missing, 0, 0))
     return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=torch.tensor([tokens]),
@@ -120,15 +141,18 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairR
     )
 
 
-def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> PairRow:
-    """Return two sequences a pair, padded on the right.
+def pad(
+    pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], multiple: int = 1, *, alone: bool = False
+) -> PairRow:
+    """Return two sequences a pair, padded on the right to a multiple of `multiple`.
 
-    One forward computes all of them, or with `alone` one forward each.
+    One forward computes all of them, or with `alone` one forward each, without padding.
     """
     sequences = []
     for pair in (pairs[position] for position in chosen_positions):
         sequences += [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)]
-    width = max(len(prompt) + len(completion) - 1 for prompt, completion in sequences)
+    longest = max(len(prompt) + len(completion) - 1 for prompt, completion in sequences)
+    width = longest + padding(longest, multiple)
     input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
     mask = torch.zeros_like(input_ids)
     index: list[int] = []
@@ -143,7 +167,8 @@ def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone:
     return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=input_ids,
-        position_ids=torch.arange(width).expand(len(sequences), width),
+        # A model may know no position after that of the longest sequence.
+        position_ids=torch.arange(width).clamp(max=longest - 1).expand(len(sequences), width),
         attention_mask=mask,
         spans=None,
         alone=alone,

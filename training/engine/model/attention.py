@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from training.engine.data.packing import Span
+from training.engine.data.packing import Span, padding, row_multiple
 
 PACKED = "whetstone_packed"
 _FLASH_HEAD_SIZE = 256
@@ -142,10 +142,19 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of query, key and value."""
         query, key, value = (one[0] for one in ctx.saved_tensors)
-        visible = _visible(query.shape[1], key.shape[1], ctx.kind.window, query.device)
-        weights = _weights(query, key, _bias(visible[None], query.dtype), ctx.kind.scale)
-        slopes = _slopes(query, key, value, weights, grad=upstream[0][0], scale=ctx.kind.scale)
-        return *(slope[None] for slope in slopes), None
+        fed, seen = query.shape[1], key.shape[1]
+        bias = _bias(_visible(fed, seen, ctx.kind.window, query.device), query.dtype)
+        multiple = row_multiple(query.dtype, query.device)
+        more_fed, more_seen = padding(fed, multiple), padding(seen, multiple)
+        # What is added is seen by nothing but what is added, which has no gradient.
+        bias = functional.pad(functional.pad(bias, (0, more_seen), value=-torch.inf), (0, 0, 0, more_fed))[
+            None
+        ]
+        query, grad = (functional.pad(one, (0, 0, 0, more_fed)) for one in (query, upstream[0][0]))
+        key, value = (functional.pad(one, (0, 0, 0, more_seen)) for one in (key, value))
+        weights = _weights(query, key, bias, ctx.kind.scale)
+        slopes = _slopes(query, key, value, weights, grad=grad, scale=ctx.kind.scale)
+        return *(slope[None, :, :count] for slope, count in zip(slopes, (fed, seen, seen), strict=True)), None
 
 
 class _PaddedAttention(torch.autograd.Function):

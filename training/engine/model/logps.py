@@ -21,7 +21,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from training.engine.data.packing import PairRow, distribute, pack, pad
+from training.engine.data.packing import PairRow, distribute, pack, pad, padding, row_multiple
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 from training.engine.model.attention import PACKED
@@ -78,7 +78,12 @@ class TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, head: Head) -> torch.Tensor:
         """Return float32 (N,); keeps equation (1), of hidden's shape and type, if a gradient is wanted."""
-        wants_slope = ctx.needs_input_grad[0]
+        wants_slope, count = ctx.needs_input_grad[0], len(hidden)
+        if missing := padding(count, row_multiple(hidden.dtype, hidden.device)):
+            hidden, targets = (
+                functional.pad(hidden, (0, 0, 0, missing)),
+                functional.pad(targets, (0, missing)),
+            )
         largest = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float32)
         total = torch.zeros_like(largest)  # of exp(score - largest)
         found = torch.zeros_like(largest)  # the target's score
@@ -107,8 +112,9 @@ class TokenLogps(torch.autograd.Function):
                 mean.add_(odds.to(hidden.dtype) @ weight)
         if mean is not None:
             wanted = head.weight[targets].float().mul_(bends)
-            ctx.save_for_backward(wanted.sub_(mean.div_(total)).mul_(head.scale).to(hidden.dtype))
-        return (found - largest - total.log())[:, 0]
+            slope = wanted.sub_(mean.div_(total)).mul_(head.scale)
+            ctx.save_for_backward(slope[:count].to(hidden.dtype))
+        return (found - largest - total.log())[:count, 0]
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -198,11 +204,13 @@ class Scorer:
 
     def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[PairRow]:
         """Yield the rows of `groups`."""
+        multiple = row_multiple(self.base.dtype, self.device)
         for group in groups:
             if self.is_alone(pairs[group[0]]):
                 yield pad(pairs, group, alone=True)
             else:
-                yield pack(pairs, group) if self.form == "packed" else pad(pairs, group)
+                make = pack if self.form == "packed" else pad
+                yield make(pairs, group, multiple)
 
     def is_alone(self, pair: EncodedPair) -> bool:
         """Return whether the two sequences of a pair are computed apart."""
