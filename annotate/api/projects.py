@@ -35,6 +35,7 @@ from annotate.people.access import ADMINS, READERS
 from annotate.people.pseudonyms import pseudonym
 from annotate.projects import lifecycle, trail
 from annotate.reports import agreement, quality
+from annotate.reports.alpha import measure_alpha
 
 NO_FIELD = "non_field_errors"
 COLUMNS = list(ProjectForm.Meta.fields)
@@ -258,10 +259,12 @@ class Agreement(Endpoint):
     )
     def get(self, call: Call) -> Response:
         met = agreement.on_random_pairs(agreement.meetings(call.project))
+        alpha = measure_alpha(call.project)
         return Response(
             {
                 "pairwise": share_data(agreement.pairwise_agreement(call.project).everyone),
-                "alpha": agreement.krippendorff_alpha(met),
+                "alpha": None if alpha is None else alpha.value,
+                "alpha_interval": None if alpha is None else [alpha.low, alpha.high],
                 "kappas": [
                     {"annotators": [pseudonym(one), pseudonym(other)], "comparisons": count, "kappa": kappa}
                     for one, other, count, kappa in agreement.kappas(met)

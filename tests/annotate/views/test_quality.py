@@ -151,7 +151,7 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
 
 
 def test_words_for_figures():
-    assert [in_words(value) for value in (None, -0.1, 0.5, 0.95)] == [
-        "needs two verdicts on one comparison", "no better than chance", "moderate", "almost perfect",
+    assert [in_words(value) for value in (-0.1, 0.5, 0.95)] == [
+        "no better than chance", "moderate", "almost perfect",
     ]  # fmt: skip
     assert (percent(0.583), percent(None)) == ("58 %", "–")
