@@ -24,6 +24,7 @@ from annotate.api.shapes.projects import (
     SettingsIn,
     SettingsOut,
     project_data,
+    project_line,
     settings_data,
     share_data,
 )
@@ -55,15 +56,7 @@ class Projects(Endpoint):
         token = get_token(call.request)
         if token is not None and token.project is not None:
             memberships = memberships.filter(project=token.project)
-        lines = [
-            {
-                "slug": membership.project.slug,
-                "name": membership.project.name,
-                "role": membership.role,
-                "archived": membership.project.archived_at is not None,
-            }
-            for membership in memberships.order_by("project__name")
-        ]
+        lines = [project_line(membership) for membership in memberships.order_by("project__name")]
         return Response({"user": call.user.get_username(), "projects": lines})
 
     @operation(

@@ -21,6 +21,16 @@ class ProjectLineOut(Shape):
     archived = serializers.BooleanField()
 
 
+def project_line(membership: Membership) -> dict[str, Any]:
+    project = membership.project
+    return {
+        "slug": project.slug,
+        "name": project.name,
+        "role": membership.role,
+        "archived": project.archived_at is not None,
+    }
+
+
 class ProjectsOut(Shape):
     """The user, and the projects that the token opens."""
 
