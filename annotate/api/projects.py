@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.api.access import Scope, get_token
+from annotate.api.errors import read_errors
 from annotate.api.operations.declaration import Call, Endpoint, Listing, declare, operation
 from annotate.api.pagination import NewestFirst, page_of
 from annotate.api.shapes.people import TrailOut
@@ -269,9 +270,8 @@ class Agreement(Endpoint):
 def raise_errors(form: Any) -> None:
     """Raise the first error of a form, naming its field."""
     if not form.is_valid():
-        name, errors = next(iter(form.errors.items()))
-        field = name if name in form.fields else NO_FIELD
-        raise ValidationError({field: [str(error) for error in errors]})
+        name, errors = next(iter(read_errors(form).items()))
+        raise ValidationError({name if name in form.fields else NO_FIELD: errors})
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])

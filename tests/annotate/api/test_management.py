@@ -396,3 +396,19 @@ def test_quality_and_agreement_say_the_same_as_the_page(project, three, make_com
     _status, agreement = send("GET", "agreement/")
     assert (agreement["pairwise"]["share"], len(agreement["kappas"])) == (1.0, 3)
     assert agreement["kappas"][0]["annotators"][0].startswith("annotator-")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "choice"),
+    [
+        ("GET", "export/?format=trl", None, "format", "jsonl"),
+        ("GET", "pairs/?votes=mine", None, "votes", "reliability"),
+        ("GET", "comparisons/?state=odd", None, "state", "set_aside"),
+        ("PATCH", "settings/", {"gold_feedback": "loud"}, "gold_feedback", "silent"),
+        ("POST", "invitations/", {"person": "otto", "role": "boss"}, "role", "researcher"),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_the_known_ones(project, send, method, path, body, field, choice):
+    status, answer = send(method, path, body)
+    assert (status, answer["field"]) == (400, field)
+    assert f" {choice}" in answer["error"]
