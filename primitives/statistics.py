@@ -92,8 +92,13 @@ class UnitSums:
         squares = self.count_squared - 2 * share * self.count_by_total + share**2 * self.total_squared
         spread = max(0.0, squares) * self.units / (self.units - 1)
         worth = share * (1 - share) * self.total**2 / spread if spread else least
-        worth *= (NORMAL_95 / _student_95(self.units - 1)) ** 2
+        worth = narrow_by_units(worth, self.units)
         return Share(self.count, self.total, min(max(worth, least), self.total))
+
+
+def narrow_by_units(worth: float, units: int) -> float:
+    """Return what observations are worth where their spread was itself measured on so few units, two or more."""
+    return worth * (NORMAL_95 / _student_95(units - 1)) ** 2
 
 
 def _student_95(freedom: int) -> float:

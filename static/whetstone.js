@@ -6,17 +6,21 @@ import { unsent } from "./unsent.js";
 
 const notices = document.getElementById("notices");
 
-// Show a notice in the corner. `level` is success, warning, error or info; errors stay until dismissed.
-export function notify(text, level = "info") {
+// Show a notice in the corner. `level` is success, warning, error or info; errors stay until dismissed, or until
+// `clearErrors` hears that what they are about is over.
+export function notify(text, level = "info", about = "") {
   const notice = document.getElementById("notice-template").content.firstElementChild.cloneNode(true);
   notice.classList.add(level);
+  notice.dataset.about = about;
   notice.querySelector("span").textContent = text;
   notices.append(notice);
 }
 
-// Take errors away that no longer hold.
-export function clearErrors() {
-  for (const notice of notices.querySelectorAll(".error")) notice.remove();
+// Take errors away that no longer hold. `isOver` tells by what a notice is about, and when it was shown (ms).
+export function clearErrors(isOver) {
+  for (const notice of notices.querySelectorAll(".error")) {
+    if (isOver(notice.dataset.about ?? "", Number(notice.dataset.seen))) notice.remove();
+  }
 }
 
 // Take away what was said of an act that is past.
@@ -41,7 +45,7 @@ function replaceSame(notice) {
 // Notices come with the page, with answers, and from scripts.
 function takeInAll() {
   for (const notice of notices.querySelectorAll("[data-notice]:not([data-seen])")) {
-    notice.dataset.seen = "";
+    notice.dataset.seen = Date.now();
     replaceSame(notice);
     fade(notice);
   }

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from annotate import tasks
 from annotate.api.access import Scope, by_token, get_project
-from annotate.api.errors import ConflictError, RowsRefusedError
+from annotate.api.errors import ConflictError, RowsRefusedError, read_errors
 from annotate.api.operations.declaration import (
     Call,
     Endpoint,
@@ -121,9 +121,7 @@ def _form(query: Mapping[str, Any], project: Project, file_format: str) -> Expor
     refuse_unknown(query, ExportForm.base_fields)
     form = ExportForm(query, project=project, format=file_format)
     if not form.is_valid():
-        raise ValidationError(
-            {name: [str(error) for error in errors] for name, errors in form.errors.items()}
-        )
+        raise ValidationError(read_errors(form))
     return form
 
 

@@ -1,21 +1,45 @@
 """One shape for every error: {"error": "a sentence", "field": "the field it speaks of, or null"}."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.http import Http404
 from django.template.defaultfilters import filesizeformat
+from django.utils.choices import flatten_choices
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from annotate.api.shapes.base import name_choices
 from annotate.errors import NOTHING_HERE, MissingError, RefusalError
 
 SENTENCE_LIMIT = 1_000  # characters
+MOST_CHOICES = 60  # that an error names
+
+
+def read_errors(form: forms.BaseForm) -> dict[str, list[str]]:
+    """Return the errors of a form by its fields. Where a choice is not known, the known ones are named."""
+    return {
+        name: [_sentence(form, name, error) for error in errors]
+        for name, errors in form.errors.as_data().items()
+    }
+
+
+def _sentence(form: forms.BaseForm, name: str, error: DjangoValidationError) -> str:
+    field: Any = form.fields.get(name)
+    # The rows that a ModelChoiceField knows are no choices to name.
+    if error.code == "invalid_choice" and type(field) in (forms.ChoiceField, forms.TypedChoiceField):
+        choices: Iterable[Any] = flatten_choices(field.choices)
+        known = [choice[0] for choice in choices]
+        if len(known) <= MOST_CHOICES:
+            return name_choices(known)
+    return " ".join(error.messages)
 
 
 class TooLargeError(exceptions.APIException):

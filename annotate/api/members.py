@@ -3,9 +3,11 @@
 from typing import Any
 
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import NotFound
 from rest_framework.response import Response
 
-from annotate.api.access import Scope
+from annotate.api.access import Scope, get_token
 from annotate.api.operations.declaration import Call, Endpoint, operation
 from annotate.api.projects import raise_errors
 from annotate.api.shapes.people import (
@@ -14,11 +16,14 @@ from annotate.api.shapes.people import (
     InviteIn,
     MemberOut,
     MembersOut,
+    MyInvitationOut,
+    MyInvitationsOut,
     RoleIn,
     member_data,
 )
+from annotate.api.shapes.projects import ProjectLineOut, project_line
 from annotate.forms.account import AddMemberForm
-from annotate.models import Membership, Project, User
+from annotate.models import Invitation, Membership, Project, User
 from annotate.people import invitations
 from annotate.people.access import ADMINS
 from annotate.people.members import change_role, list_members, remove_member
@@ -133,6 +138,45 @@ class OneInvitation(Endpoint):
     def delete(self, call: Call, invitation_id: int) -> Response:
         get_object_or_404(call.project.invitations, pk=invitation_id)
         invitations.withdraw(call.membership, invitation_id)
+        return Response(status=204)
+
+
+class MyInvitations(Endpoint):
+    tag = "Members"
+
+    @operation(
+        "List your invitations",
+        "Those that you can answer. A token for one project lists none.",
+        roles=None,
+        gives=MyInvitationsOut,
+    )
+    def get(self, call: Call) -> Response:
+        token = get_token(call.request)
+        is_narrow = token is not None and token.project is not None
+        waiting = Invitation.objects.none() if is_narrow else invitations.open_invitations(call.user)
+        return Response({"results": MyInvitationOut(waiting.order_by("pk"), many=True).data})
+
+
+class MyInvitation(Endpoint):
+    tag = "Members"
+
+    @operation(
+        "Accept an invitation",
+        "You become a member, in the role that it names.",
+        scope=Scope.ADMIN,
+        roles=None,
+        gives=ProjectLineOut,
+    )
+    def post(self, call: Call, invitation_id: int) -> Response:
+        joined = invitations.accept(call.user, invitation_id)
+        if joined is None:
+            raise NotFound(_("That invitation was withdrawn, or has ended."))
+        return Response(project_line(joined))
+
+    @operation("Decline an invitation", scope=Scope.ADMIN, roles=None, status=204)
+    def delete(self, call: Call, invitation_id: int) -> Response:
+        if invitations.decline(call.user, invitation_id) is None:
+            raise NotFound(_("That invitation was withdrawn, or has ended."))
         return Response(status=204)
 
 

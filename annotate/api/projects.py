@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.api.access import Scope, get_token
+from annotate.api.errors import read_errors
 from annotate.api.operations.declaration import Call, Endpoint, Listing, declare, operation
 from annotate.api.pagination import NewestFirst, page_of
 from annotate.api.shapes.people import TrailOut
@@ -24,6 +25,7 @@ from annotate.api.shapes.projects import (
     SettingsIn,
     SettingsOut,
     project_data,
+    project_line,
     settings_data,
     share_data,
 )
@@ -35,6 +37,7 @@ from annotate.people.access import ADMINS, READERS
 from annotate.people.pseudonyms import pseudonym
 from annotate.projects import lifecycle, trail
 from annotate.reports import agreement, quality
+from annotate.reports.alpha import measure_alpha
 
 NO_FIELD = "non_field_errors"
 COLUMNS = list(ProjectForm.Meta.fields)
@@ -54,15 +57,7 @@ class Projects(Endpoint):
         token = get_token(call.request)
         if token is not None and token.project is not None:
             memberships = memberships.filter(project=token.project)
-        lines = [
-            {
-                "slug": membership.project.slug,
-                "name": membership.project.name,
-                "role": membership.role,
-                "archived": membership.project.archived_at is not None,
-            }
-            for membership in memberships.order_by("project__name")
-        ]
+        lines = [project_line(membership) for membership in memberships.order_by("project__name")]
         return Response({"user": call.user.get_username(), "projects": lines})
 
     @operation(
@@ -258,10 +253,12 @@ class Agreement(Endpoint):
     )
     def get(self, call: Call) -> Response:
         met = agreement.on_random_pairs(agreement.meetings(call.project))
+        alpha = measure_alpha(call.project)
         return Response(
             {
                 "pairwise": share_data(agreement.pairwise_agreement(call.project).everyone),
-                "alpha": agreement.krippendorff_alpha(met),
+                "alpha": None if alpha is None else alpha.value,
+                "alpha_interval": None if alpha is None else [alpha.low, alpha.high],
                 "kappas": [
                     {"annotators": [pseudonym(one), pseudonym(other)], "comparisons": count, "kappa": kappa}
                     for one, other, count, kappa in agreement.kappas(met)
@@ -273,9 +270,8 @@ class Agreement(Endpoint):
 def raise_errors(form: Any) -> None:
     """Raise the first error of a form, naming its field."""
     if not form.is_valid():
-        name, errors = next(iter(form.errors.items()))
-        field = name if name in form.fields else NO_FIELD
-        raise ValidationError({field: [str(error) for error in errors]})
+        name, errors = next(iter(read_errors(form).items()))
+        raise ValidationError({name if name in form.fields else NO_FIELD: errors})
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -34,6 +34,8 @@ SNAPSHOT, UPLOAD, MEMBER = (
 urlpatterns = [
     path("schema/", SchemaView.as_view(), name="api-schema"),
     path("docs/", DocsPage.as_view(), name="api-docs"),
+    path("my/invitations/", members.MyInvitations.as_view()),
+    path("my/invitations/<int:invitation_id>/", members.MyInvitation.as_view()),
     path("projects/", projects.Projects.as_view()),
     of_project("", projects.OneProject),
     of_project("settings/", projects.Settings),

@@ -17,8 +17,9 @@ from annotate.models import Judgment
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import canonical
 from annotate.reports import agreement
+from annotate.reports.alpha import measure_alpha
 from annotate.text.chats import Content
-from primitives.statistics import Share, sum_shares
+from primitives.statistics import Estimate, Share, sum_shares
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 KINDS = {"prefer": "one is better", "tie": "tie", "both_bad": "both bad", "skip": "skipped"}
@@ -197,8 +198,7 @@ def _making(selection: Selection, observed: Observed) -> str:
 
 
 def _figures(selection: Selection, observed: Observed) -> str:
-    met = agreement.on_random_pairs(agreement.meetings(selection.project))
-    alpha = agreement.krippendorff_alpha(met)
+    alpha = measure_alpha(selection.project)
     gold = sum_shares(agreement.gold_accuracy(selection.project).values())
     rows = [
         ("Pairs", f"{observed.total('pairs'):,}"),
@@ -206,7 +206,7 @@ def _figures(selection: Selection, observed: Observed) -> str:
             "Agreement of two annotators on a comparison",
             _share(agreement.pairwise_agreement(selection.project).everyone),
         ),
-        ("Krippendorff's alpha (nominal)", "not measured" if alpha is None else f"{alpha:.3f}"),
+        ("Krippendorff's alpha (nominal)", _coefficient(alpha)),
         ("Accuracy on gold comparisons", _share(gold)),
         *((f"Verdicts: {KINDS[verdict]}", f"{count:,}") for verdict, count in _mix(selection)),
         ("SHA-256 of the pairs in canonical form", f"`{observed.digest}`"),
@@ -214,8 +214,8 @@ def _figures(selection: Selection, observed: Observed) -> str:
     if selection.snapshot is not None:
         rows.append(("Snapshot", f"`{selection.snapshot.digest}`"))
     note = (
-        "Agreement and gold are those of the whole project. Intervals are Wilson's, at 95 %. That of the agreement "
-        "takes each comparison as one observation, however many judged it."
+        "Agreement and gold are those of the whole project. Intervals are Wilson's, at 95 %. Those of the agreement "
+        "and of alpha take each comparison as one observation, however many judged it."
     )
     if selection.snapshot is None:
         note += (
@@ -225,6 +225,10 @@ def _figures(selection: Selection, observed: Observed) -> str:
     return "\n".join(
         ["| figure | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows), "", note]
     )
+
+
+def _coefficient(found: Estimate | None) -> str:
+    return "not measured" if found is None else f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _biases(observed: Observed) -> str:

@@ -203,6 +203,18 @@ class PairwiseAgreement:
     with_external: Share
 
 
+def find_opinions_that_met(project: Project) -> JudgmentQuerySet:
+    """Return the opinions on comparisons of two or more, with their `category`, where no probe chose the comparison."""
+    return (
+        _current(project)
+        .opinions()
+        .exclude(comparison__kind=Comparison.Kind.REPEAT)
+        .exclude(comparison__arm=Comparison.Arm.PROBE)
+        .filter(comparison__judged__gte=2)
+        .annotate(category=_said())
+    )
+
+
 def pairwise_agreement(project: Project) -> PairwiseAgreement:
     """Count the agreement of a project on the comparisons that `on_random_pairs` keeps, in one query."""
     said = {
@@ -222,12 +234,7 @@ def pairwise_agreement(project: Project) -> PairwiseAgreement:
         _add(one * other for one, other in zip(here, elsewhere, strict=True)), _add(here) * _add(elsewhere)
     )
     found = (
-        _current(project)
-        .opinions()
-        .exclude(comparison__kind=Comparison.Kind.REPEAT)
-        .exclude(comparison__arm=Comparison.Arm.PROBE)
-        .filter(comparison__judged__gte=2)
-        .annotate(category=_said())
+        find_opinions_that_met(project)
         .values("comparison")
         .annotate(**said)
         .order_by()
@@ -316,29 +323,6 @@ def kappas(met: Sequence[Meeting]) -> list[tuple[int, int, int, float | None]]:
         together[meeting.one, meeting.other] += meeting.count
     most = together.most_common(MOST_KAPPAS)
     return [(one, other, count, cohen_kappa(met, one, other)) for (one, other), count in most]
-
-
-def krippendorff_alpha(met: Iterable[Meeting]) -> float | None:
-    """Return Krippendorff's alpha (2004, chapter 11) for nominal categories, any number of annotators, gaps allowed.
-
-    From the coincidence matrix: each ordered pair of verdicts on a comparison of m counts 1 / (m - 1). None without
-    two verdicts on one comparison, or if everybody always says the same one thing.
-    """
-    coincidences: Counter[tuple[str, str]] = Counter()
-    for meeting in met:
-        weight = meeting.count / (meeting.judged - 1)
-        # typeshed has a Counter count in whole numbers; these are fractions.
-        coincidences[meeting.one_said, meeting.other_said] += weight  # type: ignore[assignment]
-        coincidences[meeting.other_said, meeting.one_said] += weight  # type: ignore[assignment]
-    marginals: Counter[str] = Counter()
-    for (said, _other), weight in coincidences.items():
-        marginals[said] += weight
-    total = sum(marginals.values())
-    expected = total**2 - sum(count**2 for count in marginals.values())
-    if not expected:
-        return None
-    disagreed = sum(weight for (said, other), weight in coincidences.items() if said != other)
-    return 1 - (total - 1) * disagreed / expected
 
 
 def reliability_items(met: Iterable[Meeting], gold: Mapping[int, Share]) -> Iterator[Item]:

@@ -14,10 +14,11 @@ from annotate.models import Comparison, Completion, Judgment, Policy, Project, U
 from annotate.reports import agreement
 from annotate.reports.agreement import AnnotatorFigures
 from annotate.reports.alarms import Alarm, find_alarms
+from annotate.reports.alpha import measure_alpha
 from annotate.reports.days import Day, days_of
 from annotate.reports.recalled import recall, recall_evidence
 from annotate.text.model_names import make_name_pattern
-from primitives.statistics import Share, percent, sum_shares
+from primitives.statistics import Estimate, Share, percent, sum_shares
 
 ENOUGH_GOLD, ENOUGH_REPEATS, ENOUGH_PREFERENCES, ENOUGH_JUDGMENTS = 10, 10, 30, 20
 LEFT_FROM_HALF = 0.1  # a share of left verdicts further from one half than this matters
@@ -60,7 +61,7 @@ class Quality:
     verdicts: list[tuple[str, Share]]
     pairwise: Share
     with_external: Share  # of an annotator of the project and one of a file
-    alpha: float | None
+    alpha: Estimate | None
     gold: Share
     left: Share
     kappas: list[tuple[User, User, int, float | None]]
@@ -92,7 +93,11 @@ def assess(project: Project, search: str = "") -> Quality:
     met = evidence.met
     found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.reliability))
     has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)
-    agreed = recall(project, "agreement", lambda: agreement.pairwise_agreement(project))
+    agreed, alpha = recall(
+        project,
+        "agreement and alpha",
+        lambda: (agreement.pairwise_agreement(project), measure_alpha(project)),
+    )
     users = User.objects.in_bulk([one.annotator for one in found])
     everyone = [_person(project, users[one.annotator], one) for one in found]
     everyone.sort(key=lambda person: -person.total)
@@ -103,7 +108,7 @@ def assess(project: Project, search: str = "") -> Quality:
         verdicts=_mix(project),
         pairwise=agreed.everyone,
         with_external=agreed.with_external,
-        alpha=agreement.krippendorff_alpha(met),
+        alpha=alpha,
         gold=sum_shares(one.gold for one in found),
         left=sum_shares(one.left for one in found),
         kappas=[

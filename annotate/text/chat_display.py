@@ -19,8 +19,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from annotate.text import rendering
-from annotate.text.chats import Content, Turn, read_turns
+from annotate.text.chats import Content, Part, Turn, read_turns
 from annotate.text.images import show_picture
+from primitives.json_layout import lay_out
 
 ROLES = {
     "system": gettext_lazy("System"),
@@ -32,16 +33,22 @@ ROLES = {
 Show = Callable[[str], SafeString]
 INSTRUCTIONS = ("system", "developer")
 FOLDED_FROM = 400  # characters of instructions that are folded
+LARGE = 4_000  # characters of a call or of its result that is folded where the others are open
 
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a message as HTML. One with a `title` is a box that can be folded."""
+    """A part of a message as HTML. One with a `title` is a box that can be folded.
+
+    `as_written` is the text character by character, where `html` shows it indented.
+    """
 
     html: SafeString
     title: str = ""
     size: str = ""
     is_open: bool = True
+    as_written: str = ""
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,14 @@ def _show_tools(tools: Sequence[Mapping[str, Any]] | None, room: rendering.Room)
 def show_completion(
     messages: Sequence[dict[str, Any]], *, hosts: Sequence[str] = (), raw: bool = False
 ) -> list[Message]:
-    """Return the messages of a completion to show. Its calls of tools are open, as they are what is judged."""
+    """Return the messages of a completion to show. Its calls of tools are open, as they are what is judged, but for
+    large ones."""
     show = rendering.render_raw if raw else partial(rendering.render_markdown, hosts=hosts)
     shown = _show_turns(read_turns(list(messages)), rendering.Room(), show)
-    return [replace(one, blocks=[replace(block, is_open=True) for block in one.blocks]) for one in shown]
+    return [
+        replace(one, blocks=[replace(block, is_open=block.length < LARGE) for block in one.blocks])
+        for one in shown
+    ]
 
 
 def _show_turns(turns: Iterable[Turn], room: rendering.Room, show: Show) -> list[Message]:
@@ -137,14 +148,27 @@ def _show_parts(turn: Turn, room: rendering.Room, show: Show) -> list[Block]:
             picture = show_picture(part.image)
             blocks += [Block(picture)] if picture else []
         if part.name:
-            title, size = rendering.show_name(part.name), _size(part.text)
-            blocks.append(Block(rendering.render_raw(shown), title, size, is_open=False))
+            blocks.append(_show_box(part, shown, room, show))
         elif turn.role in INSTRUCTIONS:
             is_short = len(part.text) < FOLDED_FROM
             blocks.append(Block(show(shown), _("Instructions"), _size(part.text), is_open=is_short))
         else:
             blocks.append(Block(show(shown)))
     return blocks
+
+
+def _show_box(part: Part, shown: str, room: rendering.Room, show: Show) -> Block:
+    """Return a named part as a box. JSON on one line is indented, unless texts are shown as they are."""
+    box = Block(rendering.render_raw(shown), rendering.show_name(part.name), _size(part.text), is_open=False)
+    box = replace(box, length=len(shown))
+    if show is rendering.render_raw or shown != part.text:
+        return box
+    laid_out = lay_out(part.text)
+    if laid_out is None or len(laid_out) > room.left:
+        return box
+    return replace(
+        box, html=rendering.render_raw(room.take(laid_out)), as_written=box.html, length=len(laid_out)
+    )
 
 
 def _size(text: str) -> str:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 
 from annotate.people.access import READERS, ProjectRequest, project_view
 from annotate.reports.days import Day
-from annotate.reports.quality import assess
+from annotate.reports.quality import Quality, assess
 
 CHART_WIDTH, CHART_HEIGHT, GAP = 720, 120, 4
 SEARCH = 200  # characters
@@ -25,16 +25,22 @@ def quality(request: ProjectRequest) -> HttpResponse:
     context = {
         "quality": found,
         "search": search,
-        "alpha_in_words": in_words(found.alpha),
+        "alpha_in_words": _alpha_in_words(found),
         **chart_of(found.days),
     }
     return render(request, "annotate/quality.html", context)
 
 
-def in_words(coefficient: float | None) -> str:
+def _alpha_in_words(found: Quality) -> str:
+    if found.alpha is not None:
+        return in_words(found.alpha.value)
+    if found.pairwise.total:
+        return _("not defined: all verdicts are the same")
+    return _("needs two verdicts on one comparison")
+
+
+def in_words(coefficient: float) -> str:
     """Return a coefficient of agreement in Landis and Koch's words (1977)."""
-    if coefficient is None:
-        return _("needs two verdicts on one comparison")
     for bound, words in (
         (0.0, _("no better than chance")),
         (0.2, _("slight")),

@@ -18,8 +18,6 @@ import { Tally } from "./tally.js";
 const DWELL = 300; // ms that a comparison is on screen before a verdict counts: a double click is one verdict
 
 class Desk {
-  isRefused = false; // whether the server refuses what waits, and not only the network
-
   constructor(form) {
     const { person, project } = form.dataset;
     const store = new Store(() => localStorage);
@@ -81,21 +79,30 @@ class Desk {
   }
 
   taken(verdict, answer) {
-    this.isRefused = false;
+    const { at, token } = verdict;
     if (answer.ok) {
       this.tally.count(verdict);
-      this.screen.reading.forget(verdict.token);
-      clearErrors();
-    } else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
-    this.receive(answer);
+      this.screen.reading.forget(token);
+      this.clearNotices(`verdict:${token}`, at);
+      this.clearNotices(`draft:${token}`);
+    } else this.drafts.keep(token, verdict.body); // refused: what was entered stays
+    this.receive(answer, `verdict:${token}`);
     this.showTally();
-    this.tabs.tell({ given: verdict.token });
+    this.tabs.tell({ given: token });
   }
 
   postponed(answer) {
-    if (!answer) return;
-    this.isRefused = [403, 404].includes(answer.status);
-    this.receive(answer);
+    if (answer) this.receive(answer, "verdicts");
+  }
+
+  // The server takes verdicts again, whatever it says of this one.
+  resumed() {
+    this.clearNotices("verdicts");
+  }
+
+  // What errors said of this no longer holds. With `at`, neither does what was shown before that act of the annotator.
+  clearNotices(subject, at = 0) {
+    clearErrors((about, shown) => about === subject || (!about && shown < at));
   }
 
   // Drop what waits to be sent: its annotator may no longer judge here, and does not want it kept.
@@ -103,8 +110,8 @@ class Desk {
     for (const outbox of [this.outbox, this.flag.outbox]) {
       for (const waiting of outbox.verdicts) outbox.drop(waiting);
     }
-    this.isRefused = false;
-    clearErrors();
+    for (const sender of [this.sender, this.flag.sender]) sender.isRefused = false;
+    for (const subject of ["verdicts", "flags"]) this.clearNotices(subject);
     this.showTally();
     this.sender.flush();
     this.refresh();
@@ -123,9 +130,11 @@ class Desk {
       if (this.drafts.isUnsent) return this.status();
     }
     const { view, token: before } = this.screen;
+    const at = Date.now();
     const answer = await this.server.post(button.formAction, { view, shown: before }, { isAct: true });
     if (!answer) return notify(document.getElementById("notices").dataset.unreachable, "error");
     this.ahead.drop();
+    if (answer.ok) this.clearNotices(`verdict:${before}`, at);
     this.receive(answer);
     const isMoved = this.screen.token !== before;
     this.enable(button.id, isMoved);
@@ -149,9 +158,11 @@ class Desk {
   async turn(view, { isTold = false } = {}) {
     const { screen } = this;
     const [before, ahead] = [screen.view, this.ahead.html];
+    const at = Date.now();
     screen.view = view;
     this.ahead.drop();
     if (!screen.token || (await this.#redraw())) {
+      this.clearNotices("view", at);
       if (!isTold) this.tabs.tell({ view });
     } else if (screen.view === view) {
       screen.view = before;
@@ -203,14 +214,15 @@ class Desk {
   }
 
   // Take in what an answer brings: a comparison unless it is judged already, the one ahead, the day's count, notices.
-  receive({ ok, html }) {
+  // `about` is what the errors among them are about: an act of the page, if nothing is named.
+  receive({ ok, html }, about = "") {
     const { screen } = this;
     const brought = new DOMParser().parseFromString(html, "text/html");
     for (const word of brought.querySelectorAll("template[data-word]")) {
-      notify(word.content.textContent, word.dataset.word);
+      notify(word.content.textContent, word.dataset.word, about);
     }
     const notice = brought.querySelector("[data-notice] > span");
-    if (!ok && notice) notify(notice.textContent, "error");
+    if (!ok && notice) notify(notice.textContent, "error", about);
     const today = brought.querySelector("template#today");
     if (today) {
       this.tally.today = Number(today.content.textContent);
@@ -244,7 +256,7 @@ class Desk {
       saving: this.screen.say("Saving"),
       waiting: unsent ? `${this.screen.say("Waiting")}${unsent}` : this.screen.say("Unsent"),
     }[state];
-    document.getElementById("discard").hidden = !unsent || !this.isRefused;
+    document.getElementById("discard").hidden = !unsent || !senders.some(({ isRefused }) => isRefused);
     const saved = document.getElementById("saved");
     saved.dataset.state = state;
     saved.firstElementChild.textContent = text;

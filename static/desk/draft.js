@@ -105,12 +105,15 @@ export class DraftKeeper {
     if (!draft) return;
     const { form, screen, server } = this.#desk;
     const answer = await server.post(form.dataset.draft, draft.body);
-    if (answer?.ok) this.#drafts.confirm(token, draft);
+    if (answer?.ok) {
+      this.#drafts.confirm(token, draft);
+      this.#desk.clearNotices(`draft:${token}`);
+    }
     if (token !== this.#token) return;
     this.failures = answer?.ok ? 0 : this.failures + 1;
     this.#desk.status(screen.say("Draft"));
     if (answer?.status === GONE) this.#desk.refresh(screen.say("Elsewhere"));
-    else if (answer && !answer.ok) this.#desk.receive(answer);
+    else if (answer && !answer.ok) this.#desk.receive(answer, `draft:${token}`);
     if (!answer?.ok && answer?.status !== 422) this.#sendIn(retryDelay(this.failures));
   }
 

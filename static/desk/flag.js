@@ -78,9 +78,9 @@ export class FlagMenu {
     const { screen } = this.#desk;
     const claim = body.get("claim");
     const isShown = claim === screen.claim;
-    this.#desk.isRefused = false;
+    this.#desk.clearNotices(`flag:${claim}`);
     if (answer.ok) return notify(screen.say(isShown ? "Flagged" : "FlaggedBefore"), "success");
-    this.#desk.receive(answer); // refused: the note stays, for its comparison
+    this.#desk.receive(answer, `flag:${claim}`); // refused: the note stays, for its comparison
     this.#keep(claim, body.get("flag_note"));
     if (!isShown || this.#note.value) return;
     this.#turnTo(screen);
@@ -88,7 +88,11 @@ export class FlagMenu {
   }
 
   postponed(answer) {
-    this.#desk.postponed(answer);
+    if (answer) this.#desk.receive(answer, "flags");
+  }
+
+  resumed() {
+    this.#desk.clearNotices("flags");
   }
 
   status() {

@@ -45,10 +45,12 @@ export class Outbox {
 }
 
 // Sends the outbox in order, one verdict at a time, and retries. `desk.send(verdict, more)` posts one and returns the
-// answer, or null. `desk.taken` and `desk.postponed` hear of it, `desk.status` of every change.
+// answer, or null. `desk.taken` and `desk.postponed` hear of it, `desk.resumed` of a server that takes them again, and
+// `desk.status` of every change.
 export class Sender {
   failures = 0;
   isSending = false;
+  isRefused = false; // whether the server refuses what waits, and not only the network
   #outbox;
   #desk;
   #timer = 0;
@@ -86,11 +88,14 @@ export class Sender {
       const answer = await this.#desk.send(verdict, verdicts.length > 1);
       if (!answer?.ok && answer?.status !== 422) {
         // The verdict is fine, but cannot be given now (no connection, a role taken away, another user signed in).
+        if (answer) this.isRefused = [403, 404].includes(answer.status);
         this.#desk.postponed(answer);
         this.failures += 1;
         return this.flushIn(retryDelay(this.failures));
       }
       this.failures = 0;
+      this.isRefused = false;
+      this.#desk.resumed();
       this.#outbox.drop(verdict);
       this.#desk.taken(verdict, answer);
     }

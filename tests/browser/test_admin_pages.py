@@ -15,6 +15,7 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from annotate.views import imports
 from tests.browser.accessibility import violations
+from tests.factories import compare
 
 
 @pytest.fixture
@@ -307,3 +308,13 @@ def test_a_notice_in_the_corner_leaves_its_button_free(busy, owner, open_page):
         button.click()
         word = page.get_by_text("Settings saved.").locator("xpath=..").bounding_box()
         assert word["y"] + word["height"] <= button.bounding_box()["y"]
+
+
+def test_a_long_completion_leaves_the_verdicts_near(project, owner, open_page):
+    made = compare(project, "Tell a story:", "\n\n".join(["It was long."] * 300), "Short.")
+    page = open_page(owner, f"/p/reviews/comparisons/{made.pk}/")
+    assert page.evaluate("document.documentElement.scrollHeight < 2 * innerHeight")
+    page.locator(".bounded").first.focus()
+    page.keyboard.press("End")
+    expect(page.locator(".bounded").first.get_by_text("How it was written")).to_be_in_viewport()
+    assert not violations(page)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from annotate.models import Claim, Judgment
+from annotate.models import Claim, Judgment, stored_aspects
 from tests.browser.desk import JUDGE, Desk, ask_for_notes
 
 
@@ -223,3 +223,51 @@ def test_leaving_the_page_gives_the_comparison_back(desk: Desk) -> None:
             return
         desk.page.wait_for_timeout(50)
     pytest.fail("The comparison is still held.")
+
+
+def test_a_verdicts_refusal_outlasts_later_verdicts_answers(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(4)
+    desk = open_desk().ready()
+    held: list[Route] = []
+    desk.intercept(lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    refused = desk.token
+    desk.page.get_by_label("A is slightly better").first.check()  # on the one criterion
+    project.criteria = stored_aspects(["Honest"])
+    project.save()
+    desk.press("Escape")
+    desk.press("2")
+    desk.moved_on(refused).looked().press("8")
+    desk.wait_until(lambda: bool(held))
+    held.pop().continue_()
+    refusal = desk.page.get_by_text("This project does not know the criterion “helpful”")
+    expect(refusal).to_be_visible()
+    desk.wait_until(lambda: bool(held))
+    held.pop().continue_()
+    desk.saved()
+    expect(refusal).to_be_visible()
+    desk.page.unroute("**/judge/")
+    desk.shows(refused).looked().judge("2")
+    expect(refusal).to_have_count(0)
+
+
+def test_a_view_that_failed_says_so_until_its_annotator_acts(desk: Desk) -> None:
+    first = desk.token
+    held: list[Route] = []
+    desk.intercept(lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    desk.page.route("**/judge/*/?view=*", lambda route: route.abort())
+    desk.press("4")
+    desk.moved_on(first)
+    desk.wait_until(lambda: bool(held))
+    desk.press("d")
+    failure = desk.page.get_by_text("The server cannot be reached.")
+    expect(failure).to_be_visible()
+    held.pop().continue_()
+    desk.saved()
+    expect(failure).to_be_visible()
+    desk.page.unroute("**/judge/")
+    desk.page.unroute("**/judge/*/?view=*")
+    desk.press("d")
+    expect(failure).to_have_count(0)

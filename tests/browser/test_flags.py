@@ -155,7 +155,6 @@ def test_a_refused_note_waits_for_its_comparison(desk: Desk) -> None:
     desk.wait_for("document.getElementById('saved').dataset.state === 'saving'")
     desk.looked().press("4")
     desk.moved_on(first)
-    # The answer to a verdict takes errors away.
     desk.wait_for("!Object.keys(localStorage).some(key => key.startsWith('whetstone:outbox:'))")
     desk.press("f")
     desk.page.keyboard.type("about the second")
@@ -168,3 +167,52 @@ def test_a_refused_note_waits_for_its_comparison(desk: Desk) -> None:
     desk.moved_on(second)
     desk.press("f")
     expect(desk.page.locator("#flag-note")).to_have_value("x" * 20_000)
+
+
+def test_a_refusal_stays_when_a_slow_verdict_is_saved(desk: Desk) -> None:
+    first = desk.token
+    held: list[Route] = []
+    desk.intercept(lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    desk.page.evaluate("document.getElementById('flag-note').removeAttribute('maxlength')")
+    desk.press("f")
+    desk.page.fill("#flag-note", "x" * 20_000)
+    desk.press("Escape")
+    desk.looked().press("4")
+    desk.moved_on(first)
+    desk.wait_until(lambda: bool(held))
+    desk.press("f")
+    desk.page.fill("#flag-note", "y" * 20_000)
+    desk.page.get_by_role("button", name="Flag for an admin").click()
+    refusal = desk.page.locator("#notices .error")
+    expect(refusal).to_have_count(1)
+    held.pop().continue_()
+    desk.saved()
+    expect(refusal).to_have_count(1)
+    desk.page.fill("#flag-note", "shorter")
+    desk.page.get_by_role("button", name="Flag for an admin").click()
+    expect(desk.page.get_by_text("Flagged.")).to_be_visible()
+    expect(refusal).to_have_count(0)
+
+
+def test_flags_refused_for_now_say_so_until_one_is_taken(desk: Desk) -> None:
+    first = desk.token
+    held: list[Route] = []
+    desk.intercept(lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    refuse = {"status": 403, "body": "<div data-notice><span>Not allowed for now.</span></div>"}
+    is_refusing = True
+    desk.page.route(
+        "**/judge/flag/", lambda route: route.fulfill(**refuse) if is_refusing else route.continue_()
+    )
+    desk.press("4")
+    desk.moved_on(first)
+    desk.wait_until(lambda: bool(held))
+    flag(desk, "names its model")
+    refusal = desk.page.get_by_text("Not allowed for now.")
+    expect(refusal).to_be_visible()
+    held.pop().continue_()
+    desk.wait_for("!Object.keys(localStorage).some(key => key.startsWith('whetstone:outbox:'))")
+    expect(refusal).to_be_visible()
+    expect(desk.page.locator("#discard")).to_be_visible()  # the flag waits, and is refused
+    is_refusing = False
+    desk.saved()
+    expect(refusal).to_have_count(0)

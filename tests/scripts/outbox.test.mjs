@@ -100,6 +100,9 @@ class Listener {
   taken({ token }, { status }) {
     this.told.push(`taken ${token} ${status}`);
   }
+  resumed() {
+    this.told.push("resumed");
+  }
   postponed(answer) {
     this.told.push(`postponed ${answer?.status ?? "unreachable"}`);
   }
@@ -119,7 +122,7 @@ const OK = { ok: true, status: 200 };
 test("verdicts are sent in order, and leave once answered", async () => {
   const { outbox, listener, sender } = sending([OK, { ok: false, status: 422 }], "first", "second");
   await Promise.all([sender.flush(), sender.flush()]); // the second finds the first at work
-  assert.deepEqual(listener.told, ["send first more", "taken first 200", "send second", "taken second 422"]);
+  assert.deepEqual(listener.told, ["send first more", "resumed", "taken first 200", "send second", "resumed", "taken second 422"]);
   assert.equal(outbox.size, 0);
 });
 
@@ -139,6 +142,7 @@ test("a verdict that cannot be given now is retried", async (context) => {
     "send first",
     "postponed 403",
     "send first",
+    "resumed",
     "taken first 200",
   ]);
   assert.equal(sender.failures, 0);

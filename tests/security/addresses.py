@@ -95,6 +95,8 @@ OWN = {
     "tokens/<int:token_id>/revoke/": True,
     "new/": True,
     "api/v1/projects/": True,
+    "api/v1/my/invitations/": True,
+    "api/v1/my/invitations/<int:invitation_id>/": True,
     "api/v1/schema/": False,
     "api/v1/docs/": False,
     "api/v1/<path:path>": True,

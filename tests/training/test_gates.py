@@ -296,3 +296,15 @@ def test_many_comparisons_on_one_prompt_take_no_long_forecast(project: Project) 
     started = time.process_time()
     assert dict(forecast(project, 100_000).chances)[0.7] < 0.1
     assert time.process_time() - started < 3
+
+
+@pytest.mark.parametrize(("held_out", "is_hopeless"), [(3, True), (80, False)])
+def test_a_gate_that_can_decide_nothing_says_so(
+    project: Project, owner: Any, client_for: Any, held_out: int, is_hopeless: bool
+) -> None:
+    names = [f"held {number}" for number in range(held_out)]
+    Prompt.objects.bulk_create(
+        Prompt(project=project, content=name, digest=name, held_out=True) for name in names
+    )
+    page = text(client_for(owner).get(reverse("ready_pairs", args=[project.slug]) + "?start"))
+    assert ("hardly ever" in page, "with a chance of" in page) == (is_hopeless, not is_hopeless)

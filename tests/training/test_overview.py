@@ -1,5 +1,7 @@
 """A project's front page: its progress and its next step."""
 
+import re
+
 import pytest
 
 from annotate.judgments import judging
@@ -7,7 +9,7 @@ from annotate.models import Flag, Policy, Prompt
 from annotate.projects.lifecycle import archive
 from annotate.queueing import queue
 from tests.factories import TIE, judge
-from tests.training.pages import as_sent, shown_in
+from tests.training.pages import as_sent, shown_in, text
 from training.models import Endpoint
 from training.rounds import state_machine
 
@@ -214,10 +216,17 @@ def test_no_more_annotators_are_active_than_there_are(project, owner, teammate, 
     for person in (owner, teammate):
         judge(project, person)
     found = client_for(owner).get(URL).context["overview"]
-    assert (found.active, found.annotators) == (1, 1)
+    assert (found.active, found.people) == (2, 2)
     project.memberships.filter(user=teammate).delete()
     found = client_for(owner).get(URL).context["overview"]
-    assert (found.active, found.annotators) == (0, 0)
+    assert (found.active, found.people) == (1, 1)
+
+
+def test_an_admin_who_judges_alone_is_one_of_one(project, owner, make_comparisons, client_for):
+    make_comparisons(3)
+    assert "Judged this week" not in text(client_for(owner).get(URL))
+    judge(project, owner)
+    assert re.search(r"Judged this week\D+1\s+<small>\s+of 1 person\s", text(client_for(owner).get(URL)))
 
 
 def test_gold_repeats_and_what_is_withdrawn_are_no_work_left(project, owner, make_comparisons, client_for):
@@ -301,7 +310,7 @@ def test_an_archived_project_has_no_pace_and_no_import(
 ):
     make_comparisons(6)
     judge(project, teammate)
-    signs = ("Import", "Active this week", "Judgments a day", "day left", "days left")
+    signs = ("Import", "Judged this week", "Judgments a day", "day left", "days left")
     pages = (URL, f"{URL}comparisons/", f"{URL}prompts/")
 
     def shown():

@@ -391,3 +391,40 @@ def test_a_summary_of_another_kind_counts_as_none(finished: Round, owner: Any, c
             where = reverse(page, args=["reviews", finished.result_policy_id])
             assert client.get(where).status_code == 200, (odd, page)
         assert client.get(finished.get_absolute_url()).status_code == 200, odd
+
+
+# --- The page of a policy ----------------------------------------------------------------------------------------
+
+
+def test_what_one_policy_does_comes_before_what_made_it(finished: Round, owner: Any, client_for: Any) -> None:
+    url = reverse("policy", args=["reviews", finished.result_policy_id])
+    page = text(client_for(owner).get(url))
+    places = [page.index(words) for words in ("What it wrote last", "Where it came from", "Model and files")]
+    assert places == sorted(places)
+    assert f">round {finished.number}</a>, ready" in page
+    assert '<details class="advanced" id="judgments">' in page
+
+
+def test_a_page_of_its_judgments_is_unfolded(finished: Round, owner: Any, client_for: Any) -> None:
+    url = reverse("policy", args=["reviews", finished.result_policy_id])
+    assert '<details class="advanced" id="judgments" open>' in text(client_for(owner).get(f"{url}?page=1"))
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ((1.0,) * 60, "The gate found the new policy better"),
+        ((-1.0,) * 60, "The gate found the new policy worse"),
+        ((0.5, -0.5), "The gate did not show which policy is better: its interval holds one half."),
+        ((), "no prompt of it is judged in full"),
+    ],
+)
+def test_a_decided_round_says_what_its_gate_said(
+    finished: Round, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch, shares: Any, said: str
+) -> None:
+    gate = Gate(total=60, judged=len(shares), wins=0, draws=0, losses=0, prompts=shares)
+    monkeypatch.setattr("training.views.outcome.measure_gate", lambda _round: gate)
+    deciding.reject(finished, owner)
+    page = " ".join(text(client_for(owner).get(finished.get_absolute_url())).split())
+    assert said in page
+    assert "Reject it" not in page

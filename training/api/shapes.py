@@ -5,7 +5,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from annotate.api.shapes.base import EstimateOut, Note, Shape, StrictSerializer
+from annotate.api.shapes.base import EstimateOut, Note, Shape, ShareOut, StrictSerializer
+from annotate.api.shapes.projects import share_data
 from annotate.api.shapes.rows import OBJECT, WHEN
 from primitives.statistics import Estimate
 from training.models import DryRun, Metric, Round, RoundEvent, Worker
@@ -13,6 +14,7 @@ from training.rounds.plan import MOST_COMPARISONS, MOST_PROCESSES
 from training.rounds.state_machine import MAX_WRITTEN
 from training.standings.audit import Audit
 from training.standings.gates import Gate
+from training.standings.sides import measure_left
 
 
 class RoundIn(StrictSerializer):
@@ -155,19 +157,30 @@ class EventOut(serializers.ModelSerializer[RoundEvent]):
         fields = ["from_state", "to_state", "message", "by", "at"]
 
 
+class LeftOut(ShareOut):
+    def to_representation(self, found: Round) -> dict[str, Any]:
+        return share_data(measure_left(found))
+
+
 class WholeRoundOut(RoundOut):
-    """A round with its settings, what training and sampling reported, and its history."""
+    """A round with its settings, what training and sampling reported, and its history.
+
+    `left` is the share of the preferences on its comparisons that went to the completion on the left. Sides are drawn
+    at random for each annotator, so one half is no bias. Imported judgments do not count.
+    """
 
     EXAMPLE = {
-        **RoundOut.EXAMPLE, "settings": {"fresh_comparisons": 100}, "summary": {}, "events": [EventOut.EXAMPLE],
+        **RoundOut.EXAMPLE, "settings": {"fresh_comparisons": 100}, "summary": {}, "left": ShareOut.EXAMPLE,
+        "events": [EventOut.EXAMPLE],
     }  # fmt: skip
 
     settings = Note(OBJECT)
     summary = Note(OBJECT)
+    left = LeftOut(source="*")
     events = EventOut(many=True)
 
     class Meta(RoundOut.Meta):
-        fields = [*RoundOut.Meta.fields, "settings", "summary", "events"]
+        fields = [*RoundOut.Meta.fields, "settings", "summary", "left", "events"]
 
 
 class MetricOut(serializers.ModelSerializer[Metric]):

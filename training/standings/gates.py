@@ -25,6 +25,7 @@ from training.standings.levels import UNPLANNED_LEVEL, WORSE_LEVEL, level_of
 MOST_UNITS, MOST_EACH = 800, 50  # that a forecast counts: more of either takes longer, and says hardly more
 SHARES = (0.6, 0.65, 0.7)  # of wins among what is no tie, for which a form tells the chance to decide
 USUAL_TIES = 0.25
+HARDLY = 0.05  # a chance that is not worth a gate
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,15 @@ class Forecast:
 
     prompts: int
     chances: tuple[tuple[float, float], ...]
+
+    @property
+    def best_share(self) -> float:
+        return max(SHARES)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Return whether even a far better policy would hardly ever be called better."""
+        return all(chance < HARDLY for _share, chance in self.chances)
 
 
 def forecast(project: Project, comparisons: int) -> Forecast:

@@ -22,6 +22,7 @@ from training.rounds.plan import dotted
 from training.standings.drift import measure_drift
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out
+from training.standings.sides import measure_left
 from training.usage.serving import base_name
 
 LONGEST_README = 256 * 1024  # bytes of a base model's card
@@ -191,6 +192,14 @@ def _measured(made: Round | None) -> str:
             f"- KL from {_plain(drift.policies[0].name)}: {kl['value']:.2f} nats per completion (95 % interval "
             f"{kl['low']:.2f} to {kl['high']:.2f}, {drift.completions:,} completions). Mean length "
             f"{drift.kept.length:.1f} tokens, {drift.policies[0].length:.1f} before.{scaled}"
+        )
+    left = measure_left(made)
+    if left.total:
+        low, high = left.interval
+        rows.append(
+            f"- Side: the completion on the left was preferred in {100 * left.count / left.total:.1f} % of "
+            f"{left.total:,} preferences on the round's comparisons (95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %). Sides are drawn at random, so one half is no bias."
         )
     rows.append(f"- State of the round: {made.state}.")
     return "\n".join(rows)

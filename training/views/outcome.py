@@ -12,6 +12,7 @@ from training.rounds.readiness import Account
 from training.standings.drift import measure_drift
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out, measure_lengths
+from training.standings.sides import measure_left
 
 TELLING = ("vote", "train", "scale", "sample", "sample_previous")  # verbs with events
 MANY_CUT = 0.1  # of a round's completions
@@ -39,6 +40,7 @@ def outcome(round_: Round) -> dict[str, Any]:
         "gate": measure_gate(round_),
         "held_out": measure_held_out(round_),
         "lengths": measure_lengths(round_),
+        "left": measure_left(round_),
         "drift": measure_drift(round_),
         "assisted": _assisted(round_),
         "people_pairs": _whole(round_.report("train").get("pairs")) - _whole(_assisted(round_).get("pairs")),

@@ -33,6 +33,7 @@ class Overview:
     `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
     judgments beyond those. Neither counts what was judged elsewhere: `imported` judgments, on comparisons of which
     `judged_elsewhere` need no others. `open_round` is the round that runs or waits for a decision, or None.
+    `people` are its annotators, and other members who judged in the last seven days; of them, `active` did.
     `has_writer` says whether the project has a policy that can write, `has_trainable` one that a round can train.
     """
 
@@ -44,7 +45,7 @@ class Overview:
     imported: int
     judged_elsewhere: int
     active: int
-    annotators: int
+    people: int
     flags: int
     set_aside: int
     policies: list[Policy]
@@ -62,7 +63,7 @@ class Overview:
             if not self.prompts:
                 return "import"
             return "sample" if self.has_writer else "model"
-        if not self.annotators and not self.judgments and not self.judged_elsewhere:
+        if not self.people and not self.judgments and not self.judged_elsewhere:
             return "people"
         if self.judgments < self.judgments_needed:
             return "judge"
@@ -114,16 +115,17 @@ def overview(project: Project) -> Overview:
         "judgments_needed": imported,
     }
     counts = {name: count - elsewhere_too[name] for name, count in counts.items()}
-    annotators = Membership.objects.filter(project=project, role=Role.ANNOTATOR)
     week = timezone.now() - timedelta(days=7)
     recent = Judgment.objects.current().by_people().filter(project=project).since(week)
+    has_judged = Q(user__in=recent.values("annotator"))
+    people = Membership.objects.filter(has_judged | Q(role=Role.ANNOTATOR), project=project)
     return Overview(
         **counts,
         imported=imported,
         judged_elsewhere=elsewhere,
         prompts=Prompt.objects.in_use().uncompared().filter(project=project).count(),
-        active=annotators.filter(user__in=recent.values("annotator")).count(),
-        annotators=annotators.count(),
+        active=people.filter(has_judged).count(),
+        people=people.count(),
         set_aside=set_aside,
         flags=Flag.objects.open().filter(comparison__project=project).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),

@@ -58,6 +58,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         "drift": measure_drift(history[0].round) if history[0].round else None,
         "descendants": lineage.find_descendants(policy),
         "judgments": _judgments_page(history[0].round, request.GET.get("page")),
+        "shows_judgments": "page" in request.GET,
         "is_current": policy.pk == project.current_policy_id,
         "can_roll_back": can_roll_back and request.membership.role == Role.ADMIN,
         "written": policy.completions.count(),

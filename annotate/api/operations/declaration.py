@@ -24,6 +24,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import APIView
 
 from annotate.api.access import Scope, get_project, get_user
+from annotate.api.errors import read_errors
 from annotate.api.operations.repeats import answer_once
 from annotate.api.parsing import refuse_unknown
 from annotate.models import Membership, Project, User
@@ -176,9 +177,7 @@ def _read_query(declaration: Operation, request: Request, membership: Membership
     options = {"project": membership.project} if needs_project and membership else {}
     form = form_class(asked, **options)
     if not form.is_valid():
-        raise ValidationError(
-            {name: [str(error) for error in errors] for name, errors in form.errors.items()}
-        )
+        raise ValidationError(read_errors(form))
     return form
 
 

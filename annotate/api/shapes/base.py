@@ -1,5 +1,6 @@
 """The bases of all shapes."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext as _
@@ -15,10 +16,22 @@ class Shape(serializers.Serializer[Any]):
     EXAMPLE: ClassVar[Any] = None
 
 
+def name_choices(choices: Iterable[Any]) -> str:
+    """Return a sentence for a value that is none of these."""
+    return _("It is one of these: %(choices)s.") % {"choices": ", ".join(filter(None, map(str, choices)))}
+
+
 class StrictSerializer(serializers.Serializer[None]):
-    """Refuses keys that it does not know: a misspelt one must not be ignored."""
+    """Refuses keys that it does not know: a misspelt one must not be ignored. Names the choices that there are."""
 
     EXAMPLE: ClassVar[Any] = None
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        for field in fields.values():
+            if isinstance(field, serializers.ChoiceField):
+                field.error_messages["invalid_choice"] = name_choices(field.choices)
+        return fields
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):

@@ -80,6 +80,32 @@ class InvitationsOut(Shape):
     results = InvitationOut(many=True)
 
 
+class MyInvitationOut(Shape):
+    """An invitation of yours, to the project `slug`."""
+
+    EXAMPLE = {
+        "id": 9,
+        "slug": "reviews",
+        "project": "Film reviews",
+        "role": "annotator",
+        "invited_by": "olive",
+        "made_at": WHEN,
+    }
+
+    id = serializers.IntegerField()
+    slug = serializers.SlugField(source="project.slug")
+    project = serializers.CharField(source="project.name")
+    role = serializers.ChoiceField(Role.choices)
+    invited_by = serializers.CharField(source="by.user.username")
+    made_at = serializers.DateTimeField()
+
+
+class MyInvitationsOut(Shape):
+    EXAMPLE = {"results": [MyInvitationOut.EXAMPLE]}
+
+    results = MyInvitationOut(many=True)
+
+
 class TrailOut(serializers.ModelSerializer[TrailEntry]):
     """An entry of the trail: who did what."""
 

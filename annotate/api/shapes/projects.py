@@ -21,6 +21,16 @@ class ProjectLineOut(Shape):
     archived = serializers.BooleanField()
 
 
+def project_line(membership: Membership) -> dict[str, Any]:
+    project = membership.project
+    return {
+        "slug": project.slug,
+        "name": project.name,
+        "role": membership.role,
+        "archived": project.archived_at is not None,
+    }
+
+
 class ProjectsOut(Shape):
     """The user, and the projects that the token opens."""
 
@@ -266,10 +276,21 @@ class KappaOut(Shape):
 
 
 class AgreementOut(Shape):
-    """Agreement of annotators: the share of pairs of verdicts that agree, Krippendorff's alpha, and Cohen's kappas."""
+    """Agreement of annotators: the share of pairs of verdicts that agree, Krippendorff's alpha, and Cohen's kappas.
 
-    EXAMPLE = {"pairwise": ShareOut.EXAMPLE, "alpha": 0.68, "kappas": [KappaOut.EXAMPLE]}
+    Intervals are those at 95 %.
+    """
+
+    EXAMPLE = {
+        "pairwise": ShareOut.EXAMPLE,
+        "alpha": 0.68,
+        "alpha_interval": [0.52, 0.79],
+        "kappas": [KappaOut.EXAMPLE],
+    }
 
     pairwise = ShareOut()
     alpha = serializers.FloatField(allow_null=True)
+    alpha_interval = serializers.ListField(
+        child=serializers.FloatField(), min_length=2, max_length=2, allow_null=True
+    )
     kappas = KappaOut(many=True)

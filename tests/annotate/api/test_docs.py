@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
@@ -73,6 +74,7 @@ def compare(expected, found, where=""):
 
 
 def test_every_example_of_the_page_answers_as_it_says(project, owner):
+    owner.user_permissions.add(Permission.objects.get(codename="add_project"))
     names = {"SITE": "http://localhost:8000", "TOKEN": ApiToken.issue(owner, "docs")[1]}
     run = 0
     for command, expected in examples():

@@ -7,9 +7,11 @@ from base64 import b64encode
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
 from annotate.exports.jobs import LIVE_AT_MOST
 from annotate.models import (
+    ApiToken,
     Comparison,
     Flag,
     Import,
@@ -20,6 +22,7 @@ from annotate.models import (
     Prompt,
     TrailEntry,
 )
+from annotate.projects.lifecycle import create_project
 from annotate.queueing import queue
 from annotate.tasks import write_export
 from tests.annotate.api.caller import API
@@ -99,6 +102,50 @@ def test_a_project_is_archived_and_opened_again(project, send):
     assert send("POST", "archive/")[1]["archived"] is True
     assert send("DELETE", "archive/")[1]["archived"] is False
     assert set(TrailEntry.objects.values_list("verb", flat=True)) == {"archived", "restored"}
+
+
+MINE = f"{API.removesuffix('projects/')}my/invitations/"
+
+
+def test_an_invited_person_joins_or_declines_by_the_api(project, outsider, teammate, caller, send):
+    guest, other = caller(outsider).client, caller(teammate).client
+    for role, act in (("annotator", "delete"), ("researcher", "post")):
+        send("POST", "invitations/", {"person": outsider.username, "role": role})
+        [waiting] = guest.get(MINE).json()["results"]
+        assert (waiting["slug"], waiting["role"], waiting["invited_by"]) == ("reviews", role, "olive")
+        where = f"{MINE}{waiting['id']}/"
+        assert other.get(MINE).json() == {"results": []}
+        assert (other.post(where).status_code, other.delete(where).status_code) == (404, 404)
+        answer = getattr(guest, act)(where)
+        assert answer.status_code == {"delete": 204, "post": 200}[act]
+        assert guest.get(MINE).json() == {"results": []}
+        again = guest.post(where)
+        assert (again.status_code, again.json()["error"]) == (
+            404,
+            "That invitation was withdrawn, or has ended.",
+        )
+    assert answer.json() == {
+        "slug": "reviews",
+        "name": "Film reviews",
+        "role": "researcher",
+        "archived": False,
+    }
+    assert Membership.objects.get(user=outsider).role == "researcher"
+
+
+@pytest.mark.parametrize(
+    ("limits", "listed", "status"), [({"scope": "judge"}, 1, 403), ({"project": True}, 0, 403)]
+)
+def test_a_narrow_token_joins_no_project(project, outsider, caller, send, limits, listed, status):
+    send("POST", "invitations/", {"person": outsider.username, "role": "annotator"})
+    waiting = Invitation.objects.get()
+    if "project" in limits:
+        limits = {"project": create_project(outsider, name="Other")}
+    _row, token = ApiToken.issue(outsider, "narrow", **limits)
+    client = Client(headers={"Authorization": f"Bearer {token}"})
+    assert len(client.get(MINE).json()["results"]) == listed
+    assert client.post(f"{MINE}{waiting.pk}/").status_code == status
+    assert Invitation.objects.exists()
 
 
 def test_members_are_invited_changed_and_removed(project, owner, teammate, send):
@@ -349,3 +396,19 @@ def test_quality_and_agreement_say_the_same_as_the_page(project, three, make_com
     _status, agreement = send("GET", "agreement/")
     assert (agreement["pairwise"]["share"], len(agreement["kappas"])) == (1.0, 3)
     assert agreement["kappas"][0]["annotators"][0].startswith("annotator-")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "choice"),
+    [
+        ("GET", "export/?format=trl", None, "format", "jsonl"),
+        ("GET", "pairs/?votes=mine", None, "votes", "reliability"),
+        ("GET", "comparisons/?state=odd", None, "state", "set_aside"),
+        ("PATCH", "settings/", {"gold_feedback": "loud"}, "gold_feedback", "silent"),
+        ("POST", "invitations/", {"person": "otto", "role": "boss"}, "role", "researcher"),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_the_known_ones(project, send, method, path, body, field, choice):
+    status, answer = send(method, path, body)
+    assert (status, answer["field"]) == (400, field)
+    assert f" {choice}" in answer["error"]

@@ -14,6 +14,7 @@ from annotate.models import Comparison, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
+from annotate.reports.alpha import measure_alpha
 from primitives.reliability import PRIOR_ACCURACY
 from primitives.statistics import NORMAL_95, Share
 from tests.factories import say
@@ -76,16 +77,18 @@ def test_cohen_kappa(project, three, table):
 def test_krippendorff_alpha(project, table):
     # Coincidences: 11 5, 12 and 21 2 each, 22 2, 2t and t2 1 each, tt 2; marginals 7, 5, 3 of 15.
     # Observed disagreement 6, expected (225 - 49 - 25 - 9) / 14 = 142 / 14.
-    assert agreement.krippendorff_alpha(agreement.meetings(project)) == pytest.approx(1 - 14 * 6 / 142)
+    found = measure_alpha(project)
+    assert found.value == pytest.approx(1 - 14 * 6 / 142)
+    assert found.low < found.value < found.high
 
 
 def test_coefficients_need_something_to_compare(project, three, make_comparisons):
-    assert agreement.krippendorff_alpha(agreement.meetings(project)) is None
+    assert measure_alpha(project) is None
     (comparison,) = make_comparisons(1, needed=2)
     for person in three[:2]:
         say(person, comparison, "first")
     met = agreement.meetings(project)
-    assert agreement.krippendorff_alpha(met) is None  # everybody always says the same one thing
+    assert measure_alpha(project) is None  # everybody always says the same one thing
     assert agreement.cohen_kappa(met, three[0].pk, three[1].pk) is None
     assert agreement.pairwise_agreement(project).everyone == Share(1, 1)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotate.text import rendering
-from annotate.text.chat_display import Chat, show_chat
+from annotate.text.chat_display import Chat, show_chat, show_completion
 from annotate.text.chats import as_text, last_question
 from tests.annotate.text.test_images import address, picture
 
@@ -43,7 +43,7 @@ def words_of(chat: Chat) -> str:
     messages = [*chat.opening, *chat.earlier, *chat.latest]
     html = [
         f"{message.title} {message.speaker} "
-        + " ".join(f"{block.title} {block.html}" for block in message.blocks)
+        + " ".join(f"{block.title} {block.html} {block.as_written}" for block in message.blocks)
         for message in messages
     ]
     return unescape(re.sub("<[^>]*>", "", " ".join(html)))
@@ -77,6 +77,32 @@ def test_calls_and_results_are_folded_boxes_with_names(raw: bool) -> None:
     ]
     assert '{"city": "Basel"}' in words_of(chat)
     assert "maria" in words_of(chat)
+
+
+def test_arguments_are_indented_beside_what_was_written() -> None:
+    call = {"type": "function", "function": {"name": "find", "arguments": '{"near":[46.50,7.0],"n":1e2}'}}
+    [message] = show_completion([{"role": "assistant", "content": None, "tool_calls": [call]}])
+    [block] = message.blocks
+    assert "\n  &quot;near&quot;: [\n    46.50,\n    7.0\n  ],\n  &quot;n&quot;: 1e2" in block.html
+    assert "{&quot;near&quot;:[46.50,7.0],&quot;n&quot;:1e2}" in block.as_written
+    [raw] = show_completion([{"role": "assistant", "content": None, "tool_calls": [call]}], raw=True)
+    assert (raw.blocks[0].html, raw.blocks[0].as_written) == (block.as_written, "")
+
+
+def test_results_are_indented_and_other_texts_stay() -> None:
+    answers = [{"role": "tool", "name": "get", "content": text} for text in ('{"a":1}', "{a:1}")]
+    chat = show_chat([{"role": "user", "content": "Look."}, *answers])
+    blocks = [message.blocks[0] for message in chat.latest[1:]]
+    assert [bool(block.as_written) for block in blocks] == [True, False]
+    assert "{\n  &quot;a&quot;: 1\n}" in blocks[0].html
+
+
+def test_large_calls_of_a_completion_are_folded() -> None:
+    calls = [
+        {"function": {"name": "write", "arguments": json.dumps({"text": "x" * size})}} for size in (40, 5_000)
+    ]
+    [message] = show_completion([{"role": "assistant", "content": None, "tool_calls": calls}])
+    assert [block.is_open for block in message.blocks] == [True, False]
 
 
 def test_long_instructions_are_folded() -> None:

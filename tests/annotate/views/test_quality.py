@@ -151,7 +151,20 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
 
 
 def test_words_for_figures():
-    assert [in_words(value) for value in (None, -0.1, 0.5, 0.95)] == [
-        "needs two verdicts on one comparison", "no better than chance", "moderate", "almost perfect",
+    assert [in_words(value) for value in (-0.1, 0.5, 0.95)] == [
+        "no better than chance", "moderate", "almost perfect",
     ]  # fmt: skip
     assert (percent(0.583), percent(None)) == ("58 %", "–")
+
+
+def test_a_warning_leads_to_the_judgments_that_it_is_about(
+    project, owner, teammate, make_comparisons, client_for
+):
+    project.min_seconds = 60
+    project.save()
+    make_comparisons(25)
+    for _ in range(25):
+        judge(project, teammate)
+    page = " ".join(client_for(owner).get(URL).content.decode().split())
+    warning = page.index("toni judged 25 of 25 comparisons faster than they can be read")
+    assert f'<a href="/p/reviews/comparisons/?annotator={teammate.pk}">Read' in page[warning : warning + 250]
