@@ -21,7 +21,7 @@ from training.engine.sampling.recording import RecordedRows
 _PROMPTS = 64  # that are fed at once, at the most
 # Their tokens: what a forward computes of them is in memory together.
 _FED = {
-    "cpu": 1 << 14,
+    "cpu": 1 << 12,
     "cuda": 1 << 17,
 }
 # What a forward calls the cache: that of a model that is recurrent alone has another name.
