@@ -12,7 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.utils import timezone
 
-from annotate import tasks
+from annotate import attempts, tasks
 from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
@@ -125,7 +125,7 @@ def test_a_lost_job_goes_on_even_if_its_page_is_closed(
     sent = []
     jobs.look_after_all(sent.append)
     assert not sent
-    long_ago = timezone.now() - 2 * jobs.SILENCE
+    long_ago = timezone.now() - 2 * attempts.SILENCE
     Export.objects.update(state=state, attempt=state == "running", heard_at=long_ago)
     with django_capture_on_commit_callbacks(execute=True):
         jobs.look_after_all(sent.append)
@@ -140,8 +140,8 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
     client = client_for(researcher)
     for _ in range(jobs.LIVE_AT_MOST):
         prepare(client)
-    long_ago = timezone.now() - 2 * jobs.SILENCE
-    Export.objects.update(state="running", attempt=jobs.ATTEMPTS, heard_at=long_ago)
+    long_ago = timezone.now() - 2 * attempts.SILENCE
+    Export.objects.update(state="running", attempt=attempts.ATTEMPTS, heard_at=long_ago)
     assert client.post(PREPARE, {}).status_code == 302
     assert set(Export.objects.values_list("state", flat=True)) == {"failed", "queued"}
 
@@ -149,8 +149,8 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
 @pytest.mark.parametrize(
     ("attempt", "sentence"),
     [
-        (0, "No worker took it. Prepare it again."),
-        (1, "It was begun, and never ended. Prepare it again."),
+        (0, "No worker took it. Ask for it again."),
+        (1, "It was begun, and never ended. Ask for it again."),
     ],
 )
 def test_a_job_that_waits_for_days_ends(plain, researcher, client_for, attempt, sentence):
@@ -167,7 +167,7 @@ def test_who_asks_for_a_file_looks_after_one_project(
 ):
     form = ExportForm({"format": "judgments"}, project=project)
     assert form.is_valid()
-    long_ago = timezone.now() - 2 * jobs.SILENCE
+    long_ago = timezone.now() - 2 * attempts.SILENCE
     other = Project.objects.create(slug="other", name="Other")
     lost, _others = (
         Export.objects.create(project=one, query={}, filename="x", heard_at=long_ago)
@@ -187,7 +187,7 @@ def test_the_message_of_a_job_expires():
         message = queue.get(timeout=5)
         message.ack()
     until = datetime.fromisoformat(message.headers["expires"]) - timezone.now()
-    assert timedelta() < until <= jobs.MESSAGE_LIFE
+    assert timedelta() < until <= attempts.MESSAGE_LIFE
 
 
 def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):
