@@ -17,9 +17,10 @@ from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
 from annotate.models.jobs import LostError
+from annotate.storage_errors import StorageError
 from annotate.unnamed_files import drop_unnamed
 from tests.annotate.exports.test_jobs import PREPARE, prepare
-from tests.storages import FullStorage
+from tests.storages import FullStorage, HalfStorage, HangingStorage
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.once
@@ -67,6 +68,35 @@ def test_what_is_cancelled_while_it_is_stored_leaves_no_file(use_storage):
 
     with pytest.raises(LostError):
         prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["replaced", "alone"])
+def test_a_storage_that_hangs_holds_no_writer(use_storage, monkeypatch, is_lost):
+    folder = use_storage(HangingStorage) / "exports"
+    monkeypatch.setattr(prepared, "LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr(prepared, "LEFT_ALONE_SECONDS", 0.1)
+    HangingStorage.go.clear()
+
+    def beat():
+        wait_for((folder / "one").exists)
+        if is_lost:
+            raise LostError
+
+    try:
+        with pytest.raises(LostError if is_lost else StorageError):
+            prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
+    finally:
+        HangingStorage.go.set()
+    wait_for(lambda: not list(folder.iterdir()))  # the thread that was left alone tidies up
+
+
+def test_half_a_file_is_no_file(plain, researcher, client_for, use_storage):
+    folder = use_storage(HalfStorage) / "exports"
+    job = prepare(client_for(researcher))
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, "does not have what was put there" in job.error) == ("failed", True)
     assert not list(folder.iterdir())
 
 
