@@ -169,7 +169,7 @@ def test_what_is_forgotten_leaves_the_storage_too(
     assert folders.Folder(in_folder.folder).read_done() == done | {"probe": without}
 
 
-def test_one_file_that_stays_keeps_no_other_file_from_being_forgotten(
+def test_a_file_that_stays_keeps_no_other_from_being_forgotten(
     in_folder: Round, monkeypatch: Any, django_capture_on_commit_callbacks: Any, caplog: Any
 ) -> None:
     deciding.reject(in_folder)
