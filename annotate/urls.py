@@ -101,6 +101,12 @@ urlpatterns = [
         )
     ),
     path("p/<slug:slug>/snapshots/", exports.snapshots, name="snapshots"),
+    path("p/<slug:slug>/snapshots/jobs/<uuid:job_id>/", exports.snapshot_job, name="snapshot-job"),
+    path(
+        "p/<slug:slug>/snapshots/jobs/<uuid:job_id>/cancel/",
+        exports.cancel_snapshot_job,
+        name="cancel-snapshot-job",
+    ),
     path("p/<slug:slug>/snapshots/<slug:digest>/", exports.snapshot, name="snapshot"),
     path(
         "p/<slug:slug>/snapshots/<slug:digest>/exact.jsonl",

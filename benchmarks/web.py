@@ -36,7 +36,7 @@ def site(folder: Path, workers: int, threads: int) -> Iterator[int]:
     with service.log.open("w") as log:
         server = subprocess.Popen(service.command, stdout=log, stderr=log)
     try:
-        while not supervisor.answers(f"http://127.0.0.1:{port}/login/"):
+        while not supervisor.is_answering(f"http://127.0.0.1:{port}/login/"):
             if server.poll() is not None:
                 raise SystemExit(f"The web server ended:\n{service.log.read_text()}")
         yield port

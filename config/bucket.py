@@ -10,11 +10,13 @@ import errno
 import io
 import logging
 import os
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
@@ -35,13 +37,19 @@ from storages.backends.s3 import S3Storage
 
 READ_AHEAD = 4 << 20  # bytes of one request
 PART = 16 << 20  # bytes of one part of an upload; two are held at once
+ANSWER_SECONDS = 150.0  # for one thing that is asked, with all its tries, and more for the bytes of a file
+LEAST_SPEED = 256 * 1024  # bytes a second of a storage that does not hang
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
 class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without types
-    """A bucket, or what is below a prefix of it. No name leads out of the prefix."""
+    """A bucket, or what is below a prefix of it. No name leads out of the prefix.
+
+    What it is asked has a deadline as a whole. A time-out of the socket ends with each byte that arrives.
+    """
 
     def get_default_settings(self) -> dict[str, Any]:
         endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
@@ -70,36 +78,35 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         if mode != "rb":
             raise ValueError(f"Files of a bucket are opened to be read, as bytes, not as “{mode}”.")
-        return File(io.BufferedReader(Ranges(self._find(name), name), READ_AHEAD), name)
+        return File(io.BufferedReader(Ranges(self._find(name), name, self._within), READ_AHEAD), name)
 
     def _find(self, name: str) -> Any:
         """Return boto's object of a file, with size, hash and time. Raises FileNotFoundError, or another OSError."""
-        with told(name):
-            found = self.bucket.Object(self._normalize_name(name))
-            found.load()
+        found = self.bucket.Object(self._normalize_name(name))
+        self._within(name, found.load)
         if None in (found.content_length, found.e_tag, found.last_modified):
             raise OSError(errno.EIO, _NO_STORAGE, name)
         return found
 
     def _save(self, name: str, content: Any) -> str:
-        with told(name):
-            return str(super()._save(name, content))
+        save = super()._save
+        return str(self._within(name, lambda: save(name, content), content.size))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        with told(name):
-            super().delete(name)
+        delete = super().delete
+        self._within(name, lambda: delete(name))
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file."""
-        with told(name):
-            return bool(super().exists(name))
+        exists = super().exists
+        return bool(self._within(name, lambda: exists(name)))
 
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
         """Return the names of folders and of files in a folder."""
-        with told(path):
-            folders, files = super().listdir(path)
-            return folders, files
+        listdir = super().listdir
+        folders, files = self._within(path, lambda: listdir(path))
+        return folders, files
 
     def size(self, name: str) -> int:
         """Return the bytes of a file."""
@@ -110,6 +117,28 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
         found: datetime = self._find(name).last_modified
         return found
 
+    def _within(self, name: str, act: Callable[[], T], size: int = 0) -> T:
+        """Do what asks the storage for so many bytes, before its deadline. Raises OSError.
+
+        It is done by a thread, which is left alone after that: it ends when the storage does, or with its process.
+        """
+        answer: Future[T] = Future()
+        with told(name):
+            connection = self.connection  # costs a moment, and is one for each thread
+
+            def work() -> None:
+                self._connections.connection = connection
+                try:
+                    answer.set_result(act())
+                except BaseException as error:  # noqa: BLE001 - who waits for it raises it
+                    answer.set_exception(error)
+
+            threading.Thread(target=work, name=f"storage: {name}", daemon=True).start()
+            if wait([answer], ANSWER_SECONDS + size / LEAST_SPEED).done:
+                return answer.result()
+        self._connections.connection = self._bucket = None  # the thread has it
+        raise OSError(errno.ETIMEDOUT, "the storage took too long", name)
+
     def url(self, name: str | None, *_args: Any, **_options: Any) -> NoReturn:
         """Refuse: files leave through the site, which checks who asks."""
         raise NotImplementedError("Files of the storage have no address of their own.")
@@ -118,8 +147,10 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
 class Ranges(io.RawIOBase):
     """An object of a bucket as a file that can be sought. Each read asks for these bytes of this very object."""
 
-    def __init__(self, found: Any, name: str) -> None:
-        self._found, self._name, self._at = found, name, 0
+    def __init__(
+        self, found: Any, name: str, within: Callable[[str, Callable[[], bytes], int], bytes]
+    ) -> None:
+        self._found, self._name, self._at, self._within = found, name, 0, within
         self._size, self._etag = int(found.content_length), found.e_tag
 
     def readable(self) -> bool:
@@ -155,8 +186,12 @@ class Ranges(io.RawIOBase):
         if wanted <= 0:
             return b""
         bounds = f"bytes={self._at}-{self._at + wanted - 1}"
-        with told(self._name):
+
+        def get() -> bytes:
             content: bytes = self._found.get(Range=bounds, IfMatch=self._etag)["Body"].read()
+            return content
+
+        content = self._within(self._name, get, wanted)
         if len(content) != wanted:
             raise OSError(errno.EIO, "the storage sent fewer bytes than it has", self._name)
         self._at += wanted

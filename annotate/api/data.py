@@ -1,4 +1,4 @@
-"""Rows brought in by the API, in batches that are taken whole or not at all; files and snapshots taken out."""
+"""Rows brought in by the API, in batches that are taken whole or not at all; and files taken out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate import tasks
+from annotate import attempts, tasks
 from annotate.api.access import Scope, by_token, get_project
 from annotate.api.errors import ConflictError, RowsRefusedError, read_errors
 from annotate.api.operations.declaration import (
@@ -26,26 +26,21 @@ from annotate.api.operations.declaration import (
     mark,
     operation,
 )
-from annotate.api.pagination import LatestFirst, NewestFirst, page_of
+from annotate.api.pagination import LatestFirst, page_of
 from annotate.api.parsing import refuse_unknown
 from annotate.api.shapes.files import JobOut
-from annotate.api.shapes.rows import SnapshotIn, SnapshotOut
 from annotate.errors import RefusalError
 from annotate.exports import jobs
 from annotate.exports.bundle import CONTENT_TYPES
 from annotate.forms.exports import ExportForm, export_download, read_selection
 from annotate.imports import records, writing
 from annotate.imports.reader import RowError
-from annotate.models import Export, Project, Snapshot
-from annotate.pairs.downloads import snapshot_download
-from annotate.pairs.settings import PairSettings, PairSettingsError
-from annotate.pairs.snapshots import take_snapshot
+from annotate.models import Export, Project
 from annotate.people.access import READERS
 from annotate.projects import trail
 
 ROWS_AT_MOST = 1_000
 PAIR_LINE = '{"prompt": "A comedy opens:", "chosen": " It sings.", "rejected": " It sags.", "label": 1.0}'
-EXACT_LINE = '{"chosen": " It sings.", "comparison": 3, "held_out": false, "judgments": [21], "label": 1.0}'
 FILE_KINDS = [kind.partition(";")[0] for kind in CONTENT_TYPES.values() if "ndjson" not in kind]
 COUNTED = ("prompts", "pairs", "gold", "duplicates", "different", "updated", "shared_ids")
 
@@ -167,7 +162,7 @@ class OneJob(Endpoint):
     @operation("Get a prepared file", "How far it is, and its SHA-256.", roles=READERS, gives=JobOut)
     def get(self, call: Call, job_id: UUID) -> Response:
         found = _job(call, job_id)
-        if jobs.is_waiting(found):  # no worker took it
+        if attempts.is_waiting(found):  # no worker took it
             jobs.write_beside(found, read_selection)
         return Response(JobOut(found).data)
 
@@ -206,95 +201,3 @@ def _job(call: Call, job_id: UUID) -> Export:
 
 def _jobs(call: Call) -> QuerySet[Export]:
     return Export.objects.filter(project=call.project).with_expiry().select_related("created_by")
-
-
-class Snapshots(Endpoint):
-    tag = "Exports"
-
-    @operation("List snapshots", "The newest first.", roles=READERS, gives=Listing(SnapshotOut))
-    def get(self, call: Call) -> Response:
-        found = call.project.snapshots.select_related("created_by")
-        return page_of(call.request, found, SnapshotOut, NewestFirst)
-
-    @operation(
-        "Take a snapshot",
-        "Freeze the pairs as they are now. The same pairs give the snapshot that exists.",
-        scope=Scope.ADMIN,
-        roles=READERS,
-        takes=SnapshotIn,
-        gives=SnapshotOut,
-        status=201,
-        has_key=True,
-    )
-    def post(self, call: Call) -> Response:
-        policies = call.given.get("policies", [])
-        _check_policies(call.project, policies)
-        try:
-            settings = PairSettings(**{**call.given, "policies": tuple(dict.fromkeys(policies))})
-        except PairSettingsError as error:
-            raise ValidationError({error.field: [str(error)]}) from error
-        snapshot = take_snapshot(call.project, call.user, settings)
-        return Response(SnapshotOut(snapshot).data, status=201)
-
-
-def _check_policies(project: Project, ids: list[int]) -> None:
-    known = set(project.policies.values_list("pk", flat=True))
-    for position, policy in enumerate(ids):
-        if policy not in known:
-            raise ValidationError(
-                {f"policies.{position}": [_("This project has no policy %(id)s.") % {"id": policy}]}
-            )
-
-
-class OneSnapshot(Endpoint):
-    tag = "Exports"
-
-    @operation("Get a snapshot", roles=READERS, gives=SnapshotOut, has_etag=True)
-    def get(self, call: Call, digest: str) -> Response:
-        return Response(SnapshotOut(_snapshot(call, digest)).data)
-
-
-class SnapshotPairs(Endpoint):
-    tag = "Exports"
-
-    @operation(
-        "Get the pairs of a snapshot",
-        "One pair a line, for training, in TRL's format with provenance.",
-        roles=READERS,
-        gives=Stream(example=PAIR_LINE),
-    )
-    def get(self, call: Call, digest: str) -> HttpResponseBase:
-        return _send(call, _snapshot(call, digest), "trl")
-
-
-class ExactPairs(Endpoint):
-    tag = "Exports"
-
-    @operation(
-        "Get the exact pairs of a snapshot",
-        "One pair a line: the lines whose SHA-256 is the snapshot's digest, which is their ETag too.",
-        roles=READERS,
-        gives=Stream(example=EXACT_LINE),
-        keeps=True,
-    )
-    def get(self, call: Call, digest: str) -> HttpResponseBase:
-        found = _snapshot(call, digest)
-        etag = f'"{found.digest}"'
-        if client_has(call.request, etag):
-            return mark(Response(status=304), etag)
-        return mark(_send(call, found, "exact"), etag)
-
-
-def _snapshot(call: Call, digest: str) -> Snapshot:
-    return get_object_or_404(Snapshot, project=call.project, digest=digest)
-
-
-def _send(call: Call, found: Snapshot, shape: str) -> HttpResponseBase:
-    trail.record(
-        trail.Verb.SNAPSHOT_EXPORTED,
-        call.user,
-        project=call.project,
-        target=found.digest[:12],
-        **by_token(call.request, shape=shape),
-    )
-    return snapshot_download(found, shape)

@@ -3,7 +3,7 @@ from typing import Any
 from django.urls import path
 from django.urls.resolvers import URLPattern
 
-from annotate.api import data, imports, members, projects, rows, work
+from annotate.api import data, imports, members, projects, rows, snapshots, work
 from annotate.api.operations.declaration import Stream, declare
 from annotate.api.operations.pages import DocsPage, SchemaView
 from annotate.forms.exports import ExportForm
@@ -24,7 +24,7 @@ def of_project(route: str, view: Any, name: str | None = None, **options: str) -
 
 
 COMPARISON, CLAIM = "comparisons/<int:comparison_id>/", "claims/<uuid:token>/"
-JOB = "export/jobs/<uuid:job_id>/"
+JOB, SNAPSHOT_JOB = "export/jobs/<uuid:job_id>/", "snapshots/jobs/<uuid:job_id>/"
 SNAPSHOT, UPLOAD, MEMBER = (
     "snapshots/<slug:digest>/",
     "imports/<int:import_id>/",
@@ -93,9 +93,11 @@ urlpatterns = [
     of_project("pairs.csv", data.export, file_format="csv"),
     of_project("judgments.jsonl", data.export, file_format="judgments"),
     of_project("judgments.csv", data.export, file_format="judgments_csv"),
-    of_project("snapshots/", data.Snapshots),
-    of_project(SNAPSHOT, data.OneSnapshot),
-    of_project(f"{SNAPSHOT}pairs/", data.SnapshotPairs),
-    of_project(f"{SNAPSHOT}exact/", data.ExactPairs),
+    of_project("snapshots/", snapshots.Snapshots),
+    of_project(SNAPSHOT_JOB, snapshots.OneSnapshotJob),
+    of_project(f"{SNAPSHOT_JOB}cancel/", snapshots.SnapshotJobCancellation),
+    of_project(SNAPSHOT, snapshots.OneSnapshot),
+    of_project(f"{SNAPSHOT}pairs/", snapshots.SnapshotPairs),
+    of_project(f"{SNAPSHOT}exact/", snapshots.ExactPairs),
     path("<path:path>", projects.unknown),
 ]

@@ -13,8 +13,6 @@ from annotate.pairs.filters import Filters, sift
 from annotate.pairs.settings import PairSettings
 from annotate.reports.recalled import recall_equal
 
-LARGE = 20_000  # judgments, from which on a file is better prepared than waited for
-
 
 def count(
     project: Project, filters: Filters, settings: PairSettings | None = None, snapshot: Snapshot | None = None
@@ -69,11 +67,6 @@ def estimate(selection: Selection) -> int:
     found = count(project, filters, selection.settings, selection.snapshot)
     bad = found.get("rated", 0) if selection.snapshot else found["excluded"].get("both_bad", 0)
     return int(2 * (found["pairs"] + bad) if selection.format.both_bad else found["pairs"])
-
-
-def is_large(project: Project) -> bool:
-    """Return whether an export of the project takes more than a moment."""
-    return Judgment.objects.filter(project=project).order_by()[LARGE : LARGE + 1].exists()
 
 
 def _judged_comparisons(judgments: QuerySet[Judgment]) -> int:

@@ -4,13 +4,13 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from datetime import timedelta
 from typing import IO, Any
 
-from django.core.files.base import File
 from django.db.models.functions import Now
 from django.http import FileResponse
 from django.utils.translation import gettext as _
@@ -18,9 +18,13 @@ from django.utils.translation import gettext as _
 from annotate.errors import MissingError
 from annotate.models.jobs import FileJob, Job, JobQuerySet, can_be_downloaded
 from annotate.storage_errors import storing_error
+from annotate.whole_files import save_whole
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0  # between two beats of a writer whose file is being stored
+LONGEST_SECONDS = 600.0  # for a file to be stored, and more for a large one
+LEAST_SPEED = 256 * 1024  # bytes a second of a storage that does not hang
+LEFT_ALONE_SECONDS = 20.0  # after which no one waits for the end of a file that is not wanted any more
 
 
 def send_file(job: FileJob, content_type: str) -> FileResponse:
@@ -52,40 +56,55 @@ def store_file(job: FileJob, name: str, file: IO[bytes], beat: Callable[[], None
     """Store the file of a job, and return its name in the storage.
 
     A storage may take minutes. It is written to by a thread that knows no database, and meanwhile `beat` tells that
-    the writer is alive. If the storage or `beat` raises an error, nothing of the file stays.
+    the writer is alive. If the storage or `beat` raises an error, or the storage hangs, nothing of the file stays.
 
     Raises StorageError with the storage's reason, and what `beat` raises.
     """
-    storage = job.file.storage
-    put = _put(storage, name, file)
+    put = _Put(job.file.storage, name, file)
     try:
-        while not wait([put], timeout=BEAT_SECONDS).done:
+        while not put.wait(BEAT_SECONDS):
             beat()
-        return put.result()
+            if time.monotonic() > put.deadline:
+                raise OSError(errno.ETIMEDOUT, "the storage took too long", name)
+        return put.stored.result()
     except BaseException as error:
-        stored = name if put.exception() else put.result()  # once it has ended
-        with suppress(OSError):
-            storage.delete(stored)
+        put.abandon()
         if isinstance(error, OSError):
             logger.exception("%s could not be stored", name)
             raise storing_error(error) from error
         raise
 
 
-def _put(storage: Any, name: str, file: IO[bytes]) -> Future[str]:
-    """Write to a storage in a thread that ends with its process: a web server that stops does not wait for it."""
-    put: Future[str] = Future()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
+class _Put:
+    """A file on its way to a storage, in a thread that ends with its process: a server that stops waits for none."""
 
-    def work() -> None:
+    def __init__(self, storage: Any, name: str, file: IO[bytes]) -> None:
+        self.stored: Future[str] = Future()
+        self.deadline = time.monotonic() + LONGEST_SECONDS + file.seek(0, os.SEEK_END) / LEAST_SPEED
+        self._storage, self._name, self._file = storage, name, file
+        self._is_abandoned = threading.Event()
+        threading.Thread(target=self._work, name=f"store {name}", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is there, or has failed, for so long at most."""
+        return bool(wait([self.stored], timeout=seconds).done)
+
+    def abandon(self) -> None:
+        """Let nothing of it stay. A thread that hangs in the storage is left alone, and tidies up when it ends."""
+        self._is_abandoned.set()
+        self.wait(LEFT_ALONE_SECONDS)
+        self._delete()
+
+    def _work(self) -> None:
         try:
-            stored = str(storage.save(name, File(file)))
-            if storage.size(stored) != size:  # as where a proxy has answered for the storage
-                raise OSError(errno.EIO, "the storage does not have what was put there", stored)
-            put.set_result(stored)
+            self.stored.set_result(save_whole(self._storage, self._name, self._file))
         except BaseException as error:  # noqa: BLE001 - who waits for it raises it
-            put.set_exception(error)
+            self.stored.set_exception(error)
+        if self._is_abandoned.is_set():
+            self._delete()
 
-    threading.Thread(target=work, name=f"store {name}", daemon=True).start()
-    return put
+    def _delete(self) -> None:
+        """Delete what has arrived. The storage may have chosen another name."""
+        if self.stored.done():
+            with suppress(OSError):
+                self._storage.delete(self._name if self.stored.exception() else self.stored.result())

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from annotate.models import Policy, Project, Snapshot, User
 from annotate.people.members import judged_or_members
 from annotate.reports.search import has_batch
+from annotate.text.json_values import INTEGER
 from primitives.text import is_storable, printable
 
 MOST_EXTERNAL = 20  # annotators that files name, of those that a list offers
@@ -30,6 +31,13 @@ class StrictForm(forms.Form):
             if name not in self.fields and name not in self.BESIDE:
                 self.add_error(None, _("There is no filter “%(name)s”.") % {"name": printable(str(name))})
         return cleaned
+
+
+class KeyField(forms.IntegerField):
+    """The number of a row, as far as the database counts."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=1, max_value=INTEGER - 1, **options)
 
 
 class DayField(forms.DateField):

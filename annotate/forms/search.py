@@ -12,6 +12,7 @@ from annotate.forms.filters import (
     AnnotatorField,
     BatchField,
     DayField,
+    KeyField,
     MetadataField,
     PolicyField,
     StrictForm,
@@ -65,7 +66,7 @@ class JudgmentFilterForm(StrictForm):
     verdict = forms.ChoiceField(
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
-    comparison = forms.IntegerField(required=False, min_value=1, label=_("Comparison"))
+    comparison = KeyField(required=False, label=_("Comparison"))
     since = DayField(required=False, label=_("Judged since"))
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
@@ -117,9 +118,7 @@ class FilterForm(StrictForm):
     batch = BatchField()
     metadata = MetadataField()
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
-    prompt = forms.IntegerField(
-        required=False, min_value=1, label=_("Prompt"), widget=forms.HiddenInput(attrs={"id": None})
-    )
+    prompt = KeyField(required=False, label=_("Prompt"), widget=forms.HiddenInput(attrs={"id": None}))
     disagreement = forms.BooleanField(required=False, label=_("Annotators disagree"))
     flagged = forms.BooleanField(required=False, label=_("Flagged"))
 

@@ -20,7 +20,7 @@ from annotate.models.inbox import ApiToken, Import, RefusedRow, StoredAnswer, to
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Attempts, Membership, Role, User
 from annotate.models.projects import Project, TextView
-from annotate.models.snapshots import Export, Snapshot, SnapshotPair, SnapshotRating
+from annotate.models.snapshots import Export, Snapshot, SnapshotJob, SnapshotPair, SnapshotRating
 from annotate.models.texts import (
     Completion,
     Policy,
@@ -53,6 +53,7 @@ __all__ = [
     "RefusedRow",
     "Role",
     "Snapshot",
+    "SnapshotJob",
     "SnapshotPair",
     "SnapshotRating",
     "StoredAnswer",

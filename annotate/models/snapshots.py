@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 
 from django.db import models
@@ -10,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.comparisons import Comparison
-from annotate.models.jobs import FileJob, is_whole
+from annotate.models.jobs import FileJob, Job, is_whole
 from annotate.models.judgments import Judgment
 from annotate.models.people import User
 from annotate.models.projects import Project
@@ -109,6 +110,45 @@ class SnapshotRating(models.Model):
 
     def __str__(self) -> str:
         return f"rating of completion {self.completion_id}"
+
+
+class SnapshotJob(Job):
+    """A snapshot that a worker takes, as its project is large. `settings` say how judgments become pairs.
+
+    Those who ask for the same while it is under way are given this one: `settings_key` is a hash of the settings.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Waiting")
+        RUNNING = "running", _("Being taken")
+        DONE = "done", _("Frozen")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="snapshot_jobs")
+    settings = models.JSONField(default=dict)
+    settings_key = models.CharField(max_length=64, editable=False)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    heard_at = models.DateTimeField(default=timezone.now, editable=False)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    share = models.FloatField(default=0, help_text=_("How much of it is done, from 0 to 1."))
+    snapshot = models.ForeignKey(Snapshot, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        verbose_name = "snapshot"
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "settings_key"],
+                condition=Q(state__in=Job.LIVE),
+                name="one_live_job_per_snapshot",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"snapshot of {self.project_id} ({self.state})"
 
 
 class Export(FileJob):

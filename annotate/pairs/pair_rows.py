@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.aggregation import Pair, Vote, read_votes
 from annotate.pairs.filters import Filters, sift
-from annotate.pairs.frozen import stored_pairs, stored_ratings
+from annotate.pairs.frozen.rows import stored_pairs, stored_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.texts import (
     AT_A_TIME,

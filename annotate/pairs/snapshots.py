@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from django.db import transaction
@@ -16,7 +16,7 @@ from django.db.models import Q
 from annotate.models import Project, Snapshot, User
 from annotate.models.conflicts import again_on_race
 from annotate.pairs.aggregation import Aggregation, Pair, Rating, aggregate
-from annotate.pairs.frozen import store_pairs, store_ratings, stored_pairs, stored_ratings
+from annotate.pairs.frozen.rows import store_pairs, store_ratings, stored_pairs, stored_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.texts import (
     Frozen,
@@ -29,20 +29,40 @@ from annotate.pairs.texts import (
 )
 from annotate.projects import trail
 
+Row = TypeVar("Row", Pair, Rating)
 _CONTENT = ("prompt", "chosen", "rejected", "completion")
+
+
+class Watch:
+    """The watch over a snapshot that is being taken, which may tell how far it is. What it raises ends the taking."""
+
+    def aggregated(self, rows: int) -> None:
+        """Note that there are so many pairs and ratings, each of which passes twice."""
+
+    def passed(self) -> None:
+        """Note that a pair or a rating was hashed or stored."""
+
+    def taken(self, snapshot: Snapshot) -> None:
+        """Note that it is there, in the transaction that stored it."""
 
 
 @again_on_race
 def take_snapshot(
-    project: Project, by: User | None, settings: PairSettings | None = None, *, at: datetime | None = None
+    project: Project,
+    by: User | None,
+    settings: PairSettings | None = None,
+    *,
+    at: datetime | None = None,
+    watch: Watch | None = None,
 ) -> Snapshot:
     """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists.
 
     Annotators who judge meanwhile lock judgments, and what is forgotten meanwhile is none of its pairs: it looks again.
     """
-    settings = settings or PairSettings()
+    settings, watch = settings or PairSettings(), watch or Watch()
     found = aggregate(project, settings, at=at)
-    digest = _digest(found)
+    watch.aggregated(len(found.pairs) + len(found.ratings))
+    digest = _digest(found, watch)
     with transaction.atomic():
         snapshot, made = Snapshot.objects.get_or_create(
             project=project,
@@ -50,16 +70,24 @@ def take_snapshot(
             defaults={"settings": asdict(settings), "counts": found.counts, "created_by": by},
         )
         if made:
-            store_pairs(snapshot, found.pairs)
-            store_ratings(snapshot, found.ratings)
+            store_pairs(snapshot, _watched(found.pairs, watch))
+            store_ratings(snapshot, _watched(found.ratings, watch))
             trail.record(trail.Verb.SNAPSHOT, by, project=project, target=digest[:12])
+        watch.taken(snapshot)
     return snapshot
 
 
-def _digest(found: Aggregation) -> str:
+def _watched(rows: Iterable[Row], watch: Watch) -> Iterator[Row]:
+    for row in rows:
+        watch.passed()
+        yield row
+
+
+def _digest(found: Aggregation, watch: Watch) -> str:
     """Return the SHA-256 of the pairs, then the ratings, in canonical JSON Lines, in the order of their comparisons."""
     sha = hashlib.sha256()
     for line in chain(_canonical_lines(found.pairs), _canonical_lines(found.ratings)):
+        watch.passed()
         sha.update(line)
     return sha.hexdigest()
 

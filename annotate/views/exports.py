@@ -10,19 +10,20 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import tasks
+from annotate import attempts, tasks
 from annotate.errors import RefusalError
 from annotate.exports import account, card, hub, jobs
 from annotate.forms.exports import ExportForm, PairsForm, PushForm, export_download, read_selection
 from annotate.forms.pair_settings import name_pair_settings
-from annotate.models import Export, Role, Snapshot, User
+from annotate.models import Export, Role, Snapshot, SnapshotJob, User
 from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.filters import REASONS
+from annotate.pairs.frozen import jobs as snapshot_jobs
 from annotate.pairs.settings import EXCLUSIONS
-from annotate.pairs.snapshots import take_snapshot
 from annotate.people.access import READERS, ProjectRequest, project_view
 from annotate.people.pseudonyms import pseudonym
 from annotate.projects import trail
+from annotate.projects.sizes import is_large
 
 Answer = HttpResponse | StreamingHttpResponse | FileResponse
 JOBS_SHOWN = 10
@@ -44,7 +45,7 @@ def _page(request: ProjectRequest, form: ExportForm, push: PushForm | None = Non
         "query": form.query() if valid else {},
         "valid": valid,
         "account": _account(form) if counted and valid else None,
-        "is_large": account.is_large(request.project),
+        "is_large": is_large(request.project),
         "jobs": _jobs(request)[:JOBS_SHOWN],
         "people": _numbered(form) if request.membership.role == Role.ADMIN else [],
     }
@@ -132,7 +133,7 @@ def prepare(request: ProjectRequest) -> Answer:
 def job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
     """Show how far a file is. If no worker took it, it is written here."""
     found = get_object_or_404(_jobs(request), pk=job_id)
-    if jobs.is_waiting(found):
+    if attempts.is_waiting(found):
         jobs.write_beside(found, read_selection)
     share = min(found.rows / found.expected, 1) if found.expected else None
     context = {"job": found, "share": share, "percent": round(100 * share) if share is not None else None}
@@ -169,7 +170,7 @@ def push(request: ProjectRequest) -> HttpResponse:
     if not form.is_valid() or not given.is_valid():
         return _page(request, form, given)
     try:
-        if account.is_large(request.project):
+        if is_large(request.project):
             raise RefusalError(
                 _("This project is too large to push from a page: use the command on the server.")
             )
@@ -190,20 +191,56 @@ def push(request: ProjectRequest) -> HttpResponse:
 @project_view(*READERS)
 def snapshots(request: ProjectRequest) -> HttpResponse:
     """Show the snapshots, or freeze the pairs as they are now, by the settings of PairsForm if any are sent."""
-    project = request.project
     form = PairsForm(request.POST)
     if request.method == "POST" and form.is_valid():
-        snapshot = take_snapshot(project, request.user, form.settings())
-        messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": snapshot.digest[:12]})
-        return redirect("snapshot", project.slug, snapshot.digest)
+        try:
+            return _freeze(request, form)
+        except RefusalError as refused:
+            form.add_error(refused.field or None, refused.message)
+    project = request.project
+    unfinished = project.snapshot_jobs.exclude(state=SnapshotJob.State.DONE)
     context = {
         "snapshots": project.snapshots.select_related("created_by")
         .prefetch_related("rounds__project")  # read by the fragment of training/
         .order_by("-pk")[:200],
+        "jobs": unfinished.select_related("created_by")[:JOBS_SHOWN],
         "form": form if request.method == "POST" else None,
     }
     status = 422 if request.method == "POST" else 200
     return render(request, "annotate/snapshots.html", context, status=status)
+
+
+def _freeze(request: ProjectRequest, form: PairsForm) -> HttpResponse:
+    project = request.project
+    found = snapshot_jobs.freeze(project, request.user, form.settings(), tasks.send_snapshot)
+    if isinstance(found, SnapshotJob):
+        return redirect("snapshot-job", project.slug, found.pk)
+    messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": found.digest[:12]})
+    return redirect("snapshot", project.slug, found.digest)
+
+
+@require_GET
+@project_view(*READERS)
+def snapshot_job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
+    """Show how far a snapshot is. If no worker took its job, it is taken here."""
+    found = get_object_or_404(
+        SnapshotJob.objects.select_related("snapshot"), project=request.project, pk=job_id
+    )
+    if attempts.is_waiting(found):
+        snapshot_jobs.take_beside(found)
+    if found.snapshot is not None and not request.htmx:
+        return redirect("snapshot", request.project.slug, found.snapshot.digest)
+    context = {"job": found, "percent": round(100 * found.share)}
+    template = "annotate/_snapshot_job.html" if request.htmx else "annotate/snapshot_job.html"
+    return render(request, template, context)
+
+
+@require_POST
+@project_view(*READERS)
+def cancel_snapshot_job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
+    found = get_object_or_404(SnapshotJob, project=request.project, pk=job_id)
+    found.cancel()
+    return redirect("snapshot-job", request.project.slug, found.pk)
 
 
 @require_GET

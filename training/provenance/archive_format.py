@@ -133,6 +133,7 @@ LEFT_OUT = {
     "annotate.PasswordLink": "opens one server",
     "annotate.RefusedRow": "of an uploaded file, which stays behind",
     "annotate.Export": "a prepared file, which expires",
+    "annotate.SnapshotJob": "work of one server; the snapshots travel",
     "training.StoredFile": "where one server keeps a file; the files of rounds travel",
     "training.Worker": "of one server",
     "training.Sweep": "of one server",

@@ -153,7 +153,15 @@ def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
     kept = [file for row in rows for one in fields if (file := getattr(row, one.name))]
     rows.delete()
     for file in kept:
-        transaction.on_commit(partial(file.storage.delete, file.name))
+        transaction.on_commit(partial(_delete_file, file.storage, file.name))
+
+
+def _delete_file(storage: Any, name: str) -> None:
+    """Delete a file, or log why not. What else is to be deleted does not wait for it, and a sweep tries it again."""
+    try:
+        storage.delete(name)
+    except OSError as error:
+        logger.error("%s was to be forgotten, and could not be deleted: %s", name, error)
 
 
 def _drop_judgments(target: Target, upload: Import) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings as site
-from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db import models, transaction
 
 from annotate.models import Export, Import, Policy
+from annotate.whole_files import save_whole
 from training.models import Round, StoredFile
 from training.storage import folders, objects
 from training.storage.folders import Folder
@@ -76,7 +76,7 @@ def _move_upload(name: str, account: Account, say: Say, *, delete: bool) -> None
     else:
         default_storage.delete(name)
         with here.open("rb") as file:
-            default_storage.save(name, File(file, name))
+            save_whole(default_storage, name, file)
         account.moved += 1
         say(name)
     if delete and default_storage.size(name) == here.stat().st_size:

@@ -56,11 +56,11 @@ class Operation:
     """A declaration. `details` go on where the summary ends.
 
     `roles` is None for what is of no project, and empty for every member of one. `takes` checks the body. `body`
-    describes one that the operation checks itself. `query` is a form of filters, whose errors name their filter. An
-    operation that `has_key` is answered once for each key. An answer that `has_etag` is not sent again to a client
-    that has it. One that `keeps` an ETag of its own sees to that itself. `refused` is the shape of its errors in
-    the body, if it has more to say than others. `refuses` are statuses of its own, beside those that every
-    operation has.
+    describes one that the operation checks itself. `later` is the shape of a 202, the answer where it takes long.
+    `query` is a form of filters, whose errors name their filter. An operation that `has_key` is answered once for
+    each key. An answer that `has_etag` is not sent again to a client that has it. One that `keeps` an ETag of its own
+    sees to that itself. `refused` is the shape of its errors in the body, if it has more to say than others.
+    `refuses` are statuses of its own, beside those that every operation has.
     """
 
     summary: str
@@ -71,6 +71,7 @@ class Operation:
     body: type[Serializer[Any]] | None = None
     gives: Gives = None
     status: int = 200
+    later: type[Serializer[Any]] | None = None
     query: type[forms.Form] | None = None
     has_key: bool = False
     has_etag: bool = False

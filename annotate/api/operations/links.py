@@ -39,6 +39,9 @@ LINKS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("take_a_snapshot", "201"): (
         "digest", DIGEST, ("get_a_snapshot", "get_the_pairs_of_a_snapshot", "get_the_exact_pairs_of_a_snapshot"),
     ),
+    ("take_a_snapshot", "202"): (
+        "job_id", ID, ("get_a_snapshot_under_way", "cancel_a_snapshot_under_way"),
+    ),
     ("start_a_round", "201"): ("number", NUMBER, ("get_a_round", "list_the_metrics_of_a_round", "cancel_a_round")),
     ("start_a_round_that_only_writes", "201"): ("number", NUMBER, ("get_a_round", "cancel_a_round")),
     ("cancel_a_round", "200"): ("number", NUMBER, ("get_a_round", "resume_a_round")),

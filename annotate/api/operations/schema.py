@@ -189,6 +189,8 @@ class OperationSchema(AutoSchema):
     def get_response_serializers(self) -> Any:
         declared = self.declared
         answers: dict[Any, Any] = {**self._success(declared)}
+        if (later := declared.later) is not None:
+            answers[202] = OpenApiResponse(later, MEANINGS[202], [_example(later.EXAMPLE, 202)])  # type: ignore[attr-defined]
         if declared.has_etag or declared.keeps:
             answers[304] = OpenApiResponse(description=MEANINGS[304])
         has_body = declared.takes is not None or declared.body is not None

@@ -10,6 +10,7 @@ from annotate.models import (
     Flag,
     Prompt,
     Snapshot,
+    SnapshotJob,
 )
 
 CONTENT = {
@@ -156,6 +157,27 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
     class Meta:
         model = Snapshot
         fields = ["digest", "settings", "counts", "created_by", "created_at"]
+
+
+class SnapshotJobOut(serializers.ModelSerializer[SnapshotJob]):
+    """A snapshot that a worker takes. `share` of it is done, from 0 to 1. `snapshot` is its digest in the end."""
+
+    EXAMPLE = {
+        "id": "6f1ed002-ab5b-4f4c-9d5a-1f3f2f0b7a11", "state": "running", "share": 0.4, "error": "",
+        "settings": {"ties": "drop", "votes": "equal"}, "snapshot": None, "created_by": "olive", "created_at": WHEN,
+        "finished_at": None,
+    }  # fmt: skip
+
+    settings = Note(OBJECT)
+    snapshot = serializers.CharField(source="snapshot.digest", default=None, allow_null=True)
+    created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True, read_only=True)
+
+    class Meta:
+        model = SnapshotJob
+        fields = [
+            "id", "state", "share", "error", "settings", "snapshot", "created_by", "created_at", "finished_at",
+        ]  # fmt: skip
 
 
 class GoldIn(StrictSerializer):

@@ -27,6 +27,7 @@ from annotate.sources.formats.views import find_printed, open_cells
 from annotate.sources.mappings import proposals
 from annotate.storage_errors import is_disk_full, storage_error
 from annotate.unnamed_files import drop_unnamed
+from annotate.whole_files import save_whole
 from primitives.text import make_storable
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
@@ -236,14 +237,8 @@ def proposed(upload: Import) -> Options:
 def _store(upload: Import, field: str, content: File[Any]) -> int:
     """Store a file for a field of an upload, and return its size."""
     stored = getattr(upload, field)
-    content.seek(0)
     suffix = upload.format if field == "file" else "original"
-    name = f"{uuid.uuid4()}.{suffix}"
-    path = stored.field.generate_filename(upload, name)
-    try:
-        setattr(upload, field, stored.storage.save(path, content, max_length=stored.field.max_length))
-    except BaseException:
-        with suppress(OSError):
-            stored.storage.delete(path)  # what there is of it
-        raise
-    return int(stored.storage.size(getattr(upload, field).name))
+    path = stored.field.generate_filename(upload, f"{uuid.uuid4()}.{suffix}")
+    name = save_whole(stored.storage, path, content, max_length=stored.field.max_length)
+    setattr(upload, field, name)
+    return int(stored.storage.size(name))

@@ -255,3 +255,15 @@ def test_a_server_error_is_json_too(project, client):
         "error": "Something went wrong on the server, and it was written to its log.",
         "field": None,
     }
+
+
+@pytest.mark.parametrize("number", [2**63, HUGE], ids=["64 bits", "huge"])
+@pytest.mark.parametrize(
+    "path", [f"{API}judgments/?comparison", f"{API}comparisons/?prompt", "/p/reviews/comparisons/?prompt"]
+)
+def test_a_key_that_no_database_holds_is_refused(
+    owner: Any, project: Any, client_for: Any, path: str, number: int
+) -> None:
+    answer = client_for(owner).get(f"{path}={number}")
+    assert 400 <= answer.status_code < 500
+    assert "less than or equal to" in answer.content.decode()

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from annotate import tasks
+from annotate import attempts, tasks
 from annotate.exports import jobs
 from annotate.forms.exports import read_selection
 from annotate.models import Export
@@ -108,14 +108,14 @@ def test_a_cancelled_or_refused_job_leaves_no_file(plain, chat, researcher, clie
 
 def test_a_silent_writer_is_replaced_and_then_given_up(plain, researcher, client_for):
     job = prepare(client_for(researcher))
-    for attempt in range(1, jobs.ATTEMPTS + 1):
-        long_ago = timezone.now() - 2 * jobs.SILENCE
+    for attempt in range(1, attempts.ATTEMPTS + 1):
+        long_ago = timezone.now() - 2 * attempts.SILENCE
         Export.objects.update(state="running", attempt=attempt, heard_at=long_ago)
         job.refresh_from_db()
-        assert jobs.is_waiting(job)
+        assert attempts.is_waiting(job)
         jobs.write(str(job.pk), read_selection)
         job.refresh_from_db()
-        assert job.state == ("done" if attempt < jobs.ATTEMPTS else "failed")
+        assert job.state == ("done" if attempt < attempts.ATTEMPTS else "failed")
         Export.objects.update(file="")
 
 
@@ -126,7 +126,7 @@ def test_a_wrong_clock_replaces_no_writer(plain, researcher, client_for, monkeyp
     told = timezone.now
     monkeypatch.setattr(timezone, "now", lambda: told() + by)
     right.refresh_from_db()
-    assert not jobs.is_waiting(right)
+    assert not attempts.is_waiting(right)
     jobs.write(str(right.pk), read_selection)
     right.refresh_from_db()
     assert (right.state, right.attempt) == ("running", 1)
@@ -221,12 +221,12 @@ def test_no_sweep_takes_a_file_before_its_row_names_it(plain, researcher, client
 @pytest.mark.django_db(transaction=True)
 def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, client_for, monkeypatch):
     job = prepare(client_for(researcher))
-    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(attempts, "QUIET_HEARTBEAT", 0.02)
 
     def read_slowly(project, query):
-        long_ago = timezone.now() - 2 * jobs.SILENCE
+        long_ago = timezone.now() - 2 * attempts.SILENCE
         Export.objects.update(heard_at=long_ago)
-        wait_for(lambda: not Export.objects.silent(jobs.SILENCE).exists())
+        wait_for(lambda: not Export.objects.silent(attempts.SILENCE).exists())
         return read_selection(project, query)
 
     jobs.write(str(job.pk), read_slowly)
@@ -237,7 +237,7 @@ def test_a_writer_is_alive_while_its_first_rows_take_long(plain, researcher, cli
 @pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
 def test_a_fault_of_the_database_ends_no_heartbeat(plain, researcher, client_for, monkeypatch, fault):
     job = prepare(client_for(researcher))
-    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(attempts, "QUIET_HEARTBEAT", 0.02)
     tell, beats = Export.tell, []
 
     def tell_later(self, **progress):
@@ -259,9 +259,9 @@ def test_a_fault_of_the_database_ends_no_heartbeat(plain, researcher, client_for
 @pytest.mark.django_db(transaction=True)
 def test_a_writer_that_hangs_is_replaced(plain, researcher, client_for, monkeypatch):
     job = prepare(client_for(researcher))
-    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
-    monkeypatch.setattr(jobs, "LONGEST_WITHOUT_A_ROW", 0.2)
-    monkeypatch.setattr(jobs, "SILENCE", timedelta(seconds=1))
+    monkeypatch.setattr(attempts, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(attempts, "LONGEST_WITHOUT_A_ROW", 0.2)
+    monkeypatch.setattr(attempts, "SILENCE", timedelta(seconds=1))
     is_over = threading.Event()
 
     def hang(project, query):
@@ -270,7 +270,7 @@ def test_a_writer_that_hangs_is_replaced(plain, researcher, client_for, monkeypa
 
     hung = jobs.write_beside(job, hang)
     try:
-        wait_for(lambda: Export.objects.silent(jobs.SILENCE).exists(), 30)
+        wait_for(lambda: Export.objects.silent(attempts.SILENCE).exists(), 30)
         jobs.write(str(job.pk), read_selection)
     finally:
         is_over.set()
@@ -283,8 +283,8 @@ def test_a_writer_that_hangs_is_replaced(plain, researcher, client_for, monkeypa
 def test_a_heartbeat_that_waits_for_a_lock_holds_no_writer(plain, researcher, client_for, monkeypatch):
     """SQLite waits half a minute for a lock that another connection has."""
     job = prepare(client_for(researcher))
-    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.02)
-    monkeypatch.setattr(jobs, "JOIN_SECONDS", 0.05)
+    monkeypatch.setattr(attempts, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(attempts, "JOIN_SECONDS", 0.05)
     tell, is_free, threads = Export.tell, threading.Event(), []
 
     def wait_for_a_lock(self, **progress):
@@ -308,7 +308,7 @@ def test_a_heartbeat_that_waits_for_a_lock_holds_no_writer(plain, researcher, cl
 def test_no_heartbeat_beats_beside_a_transaction(plain, researcher, client_for, monkeypatch):
     """No one would see it, and on SQLite it would wait for the lock of that transaction."""
     job = prepare(client_for(researcher))
-    monkeypatch.setattr(jobs, "QUIET_HEARTBEAT", 0.0)
+    monkeypatch.setattr(attempts, "QUIET_HEARTBEAT", 0.0)
     names = []
 
     def read(project, query):
@@ -323,7 +323,7 @@ def test_no_heartbeat_beats_beside_a_transaction(plain, researcher, client_for, 
 def test_without_a_worker_the_page_has_it_written(plain, researcher, client_for):
     client = client_for(researcher)
     job = prepare(client)
-    Export.objects.update(heard_at=timezone.now() - 2 * jobs.PATIENCE)
+    Export.objects.update(heard_at=timezone.now() - 2 * attempts.PATIENCE)
     page = f"/p/reviews/export/jobs/{job.pk}/"
     client.get(page, headers={"HX-Request": "true"})
     wait_for(lambda: Export.objects.get().state == "done")

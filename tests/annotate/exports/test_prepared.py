@@ -12,14 +12,15 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.utils import timezone
 
-from annotate import tasks
+from annotate import attempts, tasks
 from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
 from annotate.models.jobs import LostError
+from annotate.storage_errors import StorageError
 from annotate.unnamed_files import drop_unnamed
 from tests.annotate.exports.test_jobs import PREPARE, prepare
-from tests.storages import FullStorage
+from tests.storages import FullStorage, HalfStorage, HangingStorage
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.once
@@ -67,6 +68,35 @@ def test_what_is_cancelled_while_it_is_stored_leaves_no_file(use_storage):
 
     with pytest.raises(LostError):
         prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["replaced", "alone"])
+def test_a_storage_that_hangs_holds_no_writer(use_storage, monkeypatch, is_lost):
+    folder = use_storage(HangingStorage) / "exports"
+    monkeypatch.setattr(prepared, "LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr(prepared, "LEFT_ALONE_SECONDS", 0.1)
+    HangingStorage.go.clear()
+
+    def beat():
+        wait_for((folder / "one").exists)
+        if is_lost:
+            raise LostError
+
+    try:
+        with pytest.raises(LostError if is_lost else StorageError):
+            prepared.store_file(Export(), "exports/one", io.BytesIO(b"x"), beat)
+    finally:
+        HangingStorage.go.set()
+    wait_for(lambda: not list(folder.iterdir()))  # the thread that was left alone tidies up
+
+
+def test_half_a_file_is_no_file(plain, researcher, client_for, use_storage):
+    folder = use_storage(HalfStorage) / "exports"
+    job = prepare(client_for(researcher))
+    jobs.write(str(job.pk), read_selection)
+    job.refresh_from_db()
+    assert (job.state, "does not have what was put there" in job.error) == ("failed", True)
     assert not list(folder.iterdir())
 
 
@@ -125,7 +155,7 @@ def test_a_lost_job_goes_on_even_if_its_page_is_closed(
     sent = []
     jobs.look_after_all(sent.append)
     assert not sent
-    long_ago = timezone.now() - 2 * jobs.SILENCE
+    long_ago = timezone.now() - 2 * attempts.SILENCE
     Export.objects.update(state=state, attempt=state == "running", heard_at=long_ago)
     with django_capture_on_commit_callbacks(execute=True):
         jobs.look_after_all(sent.append)
@@ -140,8 +170,8 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
     client = client_for(researcher)
     for _ in range(jobs.LIVE_AT_MOST):
         prepare(client)
-    long_ago = timezone.now() - 2 * jobs.SILENCE
-    Export.objects.update(state="running", attempt=jobs.ATTEMPTS, heard_at=long_ago)
+    long_ago = timezone.now() - 2 * attempts.SILENCE
+    Export.objects.update(state="running", attempt=attempts.ATTEMPTS, heard_at=long_ago)
     assert client.post(PREPARE, {}).status_code == 302
     assert set(Export.objects.values_list("state", flat=True)) == {"failed", "queued"}
 
@@ -149,8 +179,8 @@ def test_jobs_that_were_lost_do_not_keep_others_waiting_for_ever(plain, research
 @pytest.mark.parametrize(
     ("attempt", "sentence"),
     [
-        (0, "No worker took it. Prepare it again."),
-        (1, "It was begun, and never ended. Prepare it again."),
+        (0, "No worker took it. Ask for it again."),
+        (1, "It was begun, and never ended. Ask for it again."),
     ],
 )
 def test_a_job_that_waits_for_days_ends(plain, researcher, client_for, attempt, sentence):
@@ -167,7 +197,7 @@ def test_who_asks_for_a_file_looks_after_one_project(
 ):
     form = ExportForm({"format": "judgments"}, project=project)
     assert form.is_valid()
-    long_ago = timezone.now() - 2 * jobs.SILENCE
+    long_ago = timezone.now() - 2 * attempts.SILENCE
     other = Project.objects.create(slug="other", name="Other")
     lost, _others = (
         Export.objects.create(project=one, query={}, filename="x", heard_at=long_ago)
@@ -187,7 +217,7 @@ def test_the_message_of_a_job_expires():
         message = queue.get(timeout=5)
         message.ack()
     until = datetime.fromisoformat(message.headers["expires"]) - timezone.now()
-    assert timedelta() < until <= jobs.MESSAGE_LIFE
+    assert timedelta() < until <= attempts.MESSAGE_LIFE
 
 
 def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):

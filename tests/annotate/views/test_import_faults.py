@@ -17,7 +17,7 @@ from annotate.imports.files import reception
 from annotate.models import Import, Prompt
 from annotate.storage_errors import StorageError
 from tests.annotate.views.uploading import URL, jsonl, pair
-from tests.storages import FullStorage
+from tests.storages import FullStorage, HalfStorage
 
 pytestmark = pytest.mark.once
 
@@ -44,6 +44,16 @@ def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for,
     assert answer.status_code == 507
     assert "The server’s disk is full." in answer.content.decode()
     assert 'id="id_file_error"' in answer.content.decode()
+    assert not list(folder.iterdir())
+    assert not Import.objects.exists()
+
+
+def test_half_an_upload_is_refused_and_not_kept(project, owner, client_for, use_storage):
+    folder = use_storage(HalfStorage) / "imports"
+    data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1), pair(2))), "format": ""}
+    answer = client_for(owner).post(URL, data)
+    assert answer.status_code == 507
+    assert "the storage does not have what was put there" in answer.content.decode()
     assert not list(folder.iterdir())
     assert not Import.objects.exists()
 

@@ -4,9 +4,10 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
@@ -23,6 +24,23 @@ class Fault:
     spoil: Callable[[bytes], bytes] | None = None
     cut: bool = False  # the connection ends in the middle of the body
     seconds: float = 0.0
+    dribble: float = 0.0  # seconds between two bytes of the answer, head and body
+
+
+class Dribble:
+    """A stream that sends a byte at a time, until no one listens."""
+
+    def __init__(self, stream: Any, seconds: float) -> None:
+        self._stream, self._seconds = stream, seconds
+
+    def write(self, content: bytes) -> None:
+        with suppress(OSError):
+            for number in range(len(content)):
+                self._stream.write(content[number : number + 1])
+                time.sleep(self._seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @dataclass
@@ -40,6 +58,8 @@ class FaultyServer:
         self.asked.append((request.command, request.path))
         fault = self.choose(request.command, request.path) or Fault()
         time.sleep(fault.seconds)
+        if fault.dribble:
+            request.wfile = Dribble(request.wfile, fault.dribble)  # type: ignore[assignment]
         if fault.status:
             body = fault.body or ERROR.format(fault.code).encode()
             self._send(request, fault.status, {"Content-Type": "application/xml"}, body)

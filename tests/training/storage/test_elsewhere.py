@@ -169,6 +169,35 @@ def test_what_is_forgotten_leaves_the_storage_too(
     assert folders.Folder(in_folder.folder).read_done() == done | {"probe": without}
 
 
+def test_a_file_that_stays_keeps_no_other_from_being_forgotten(
+    in_folder: Round, monkeypatch: Any, django_capture_on_commit_callbacks: Any, caplog: Any
+) -> None:
+    deciding.reject(in_folder)
+    Export.objects.create(
+        project=in_folder.project,
+        query={},
+        file=default_storage.save("exports/one", ContentFile(b"pairs")),
+        filename="x",
+    )
+    delete = type(default_storage._wrapped).delete
+
+    def refuse(storage: Any, name: str) -> None:
+        if name.startswith("exports/"):
+            raise OSError(5, "the storage cannot be reached", name)
+        delete(storage, name)
+
+    monkeypatch.setattr(type(default_storage._wrapped), "delete", refuse)
+    with django_capture_on_commit_callbacks(execute=True):
+        arguments = ["--annotator", "toni", "--project", "reviews", "--yes"]
+        call_command("forget", *arguments, stdout=io.StringIO(), stderr=io.StringIO())
+    assert "exports/one" in caplog.text
+    left = StoredFile.objects.filter(folder=in_folder.folder).values_list("path", flat=True)
+    assert "pairs.jsonl" not in left
+    assert set(objects.list_keys(in_folder.folder)) == {
+        row.key for row in StoredFile.objects.filter(folder=in_folder.folder)
+    }
+
+
 def test_a_project_is_restored_into_the_storage(in_folder: Round, on_machine: Any) -> None:
     file = io.BytesIO()
     write_archive(in_folder.project, file)

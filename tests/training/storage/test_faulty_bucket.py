@@ -1,6 +1,7 @@
 """A bucket that refuses, answers nonsense, or sends other bytes than it was given."""
 
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,3 +175,34 @@ def test_a_storage_without_credentials_is_told_as_that(
     use_place(f"s3://{BUCKET}/other")
     said = reason(lambda: objects.put(file, KEY))
     assert said == "It failed for 0 seconds: there are no credentials for the storage."
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "GET", "DELETE"])
+def test_an_answer_byte_by_byte_is_given_up(
+    server: FaultyServer, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Each byte comes before a time-out of the socket: only the whole has a deadline."""
+    objects.put(file, KEY)
+    monkeypatch.setattr("config.bucket.ANSWER_SECONDS", 0.5)
+    server.choose = lambda asked, _path: Fault(dribble=0.05) if asked == method else None
+    acts = {
+        "PUT": lambda: objects.put(file, f"{KEY}0"),
+        "GET": lambda: objects.fetch(KEY, SHA256, tmp_path / "copy", NAME),
+        "DELETE": lambda: default_storage.delete(KEY),
+        "HEAD": lambda: objects.is_stored(KEY, len(CONTENT)),
+    }
+    began = time.monotonic()
+    assert reason(acts[method]) == "It failed for 0 seconds: the storage took too long."
+    assert time.monotonic() - began < 30
+    server.choose = lambda _method, _path: None
+    objects.put(file, KEY)  # by another connection
+    objects.fetch(KEY, SHA256, tmp_path / "copy", NAME)
+
+
+def test_a_large_file_has_more_time(
+    server: FaultyServer, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config.bucket.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("config.bucket.LEAST_SPEED", 1_000)
+    server.choose = lambda asked, _path: Fault(seconds=1.0) if asked == "PUT" else None
+    objects.put(file, KEY)

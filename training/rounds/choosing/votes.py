@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 
 from annotate.models import Comparison, Completion, Judgment, Project, Snapshot
 from annotate.pairs.aggregation import untrainable
-from annotate.pairs.frozen import stored_pairs
+from annotate.pairs.frozen.rows import stored_pairs
 from annotate.pairs.snapshots import training_rows
 from annotate.pairs.texts import AT_A_TIME, Texts, as_prompted, parse, read_texts, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym

@@ -1,0 +1,140 @@
+"""Snapshots of large projects, taken by a worker: asked for, told how far they are, and retried after a kill."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from annotate import attempts
+from annotate.attempts import Progress
+from annotate.errors import RefusalError
+from annotate.models import Project, Snapshot, SnapshotJob, User
+from annotate.models.jobs import LostError
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.snapshots import Watch, take_snapshot
+from annotate.projects.sizes import is_large
+
+TASK = "annotate.tasks.take_snapshot"
+KEPT = timedelta(days=3)  # how long a job that waits is told to workers, and one that is over is shown
+LIVE_AT_MOST = 5  # jobs of a project that wait or run
+SECONDS_AT_ONCE = 5.0  # for which a request takes a snapshot itself
+
+State = SnapshotJob.State
+Send = Callable[[str], None]
+
+
+class TooLongError(Exception):
+    """A snapshot that takes longer than its request should."""
+
+
+def freeze(
+    project: Project, by: User | None, settings: PairSettings | None, send: Send
+) -> Snapshot | SnapshotJob:
+    """Return the snapshot of the pairs as they are now, or the job of a worker that takes it if it takes long.
+
+    `send` tells a worker once the row of a job is there. Raises RefusalError if too many wait.
+    """
+    settings = settings or PairSettings()
+    if not is_large(project):
+        try:
+            return take_snapshot(project, by, settings, watch=_Deadline())
+        except TooLongError:  # few judgments of long texts
+            pass
+    return request(project, by, settings, send)
+
+
+def request(project: Project, by: User | None, settings: PairSettings, send: Send) -> SnapshotJob:
+    """Ask for a snapshot, or return the job that takes it already. Raises RefusalError if too many wait."""
+    jobs = SnapshotJob.objects.filter(project=project)
+    attempts.look_after(jobs, send, KEPT)
+    there = jobs.live().filter(settings_key=_key(settings))
+    if (found := there.first()) is not None:
+        return found
+    if jobs.live().count() >= LIVE_AT_MOST:
+        raise RefusalError(
+            _("Other snapshots of this project are being taken. Wait for them, or cancel one.")
+        )
+    try:
+        with transaction.atomic():
+            made = SnapshotJob.objects.create(
+                project=project,
+                created_by=by,
+                settings=asdict(settings),
+                settings_key=_key(settings),
+                heard_at=Now(),
+            )
+    except IntegrityError:  # another user asked at the same moment
+        return there.get()
+    transaction.on_commit(lambda: send(str(made.pk)))
+    return made
+
+
+def take(job_id: str) -> None:
+    """Take the snapshot of a job if no one else does."""
+    job = SnapshotJob.objects.select_related("project", "created_by").filter(pk=job_id).first()
+    if job is not None:
+        attempts.attempt(job, lambda progress: _take(job, progress), share=0)
+
+
+def take_beside(job: SnapshotJob) -> threading.Thread:
+    """Take the snapshot of a job in a thread of this process."""
+    return attempts.attempt_beside(job, take)
+
+
+def look_after_all(send: Send) -> None:
+    """Look after the jobs of every project, whether or not their page is open."""
+    attempts.look_after(SnapshotJob.objects.all(), send, KEPT)
+
+
+def sweep() -> None:
+    """Delete the rows of jobs that are over, some time later."""
+    SnapshotJob.objects.filter(~Q(state__in=SnapshotJob.LIVE), created_at__lt=Now() - 10 * KEPT).delete()
+
+
+def _take(job: SnapshotJob, progress: Progress) -> None:
+    settings = PairSettings(**job.settings)
+    take_snapshot(job.project, job.created_by, settings, watch=_Telling(job, progress))
+
+
+def _key(settings: PairSettings) -> str:
+    return hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+
+
+class _Deadline(Watch):
+    """The watch of a request, which waits for no long taking."""
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + SECONDS_AT_ONCE
+
+    def passed(self) -> None:
+        if time.monotonic() > self._ends:
+            raise TooLongError
+
+
+class _Telling(Watch):
+    """The watch of a job. The heartbeat tells its share: the taking itself is in a transaction, which no one sees."""
+
+    def __init__(self, job: SnapshotJob, progress: Progress) -> None:
+        self._job, self._progress = job, progress
+        self._rows = self._passed = 0
+
+    def aggregated(self, rows: int) -> None:
+        self._rows, self._passed = rows, 0
+        self._progress.note(share=0)
+
+    def passed(self) -> None:
+        self._passed += 1
+        self._progress.note(share=self._passed / (2 * self._rows))
+
+    def taken(self, snapshot: Snapshot) -> None:
+        """End the job with its snapshot, or have neither if the job is no longer this attempt's."""
+        if not self._job.end(State.DONE, snapshot=snapshot, share=1):
+            raise LostError
