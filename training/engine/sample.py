@@ -182,8 +182,8 @@ def encode_prompts(
 ) -> tuple[list[tuple[SamplingPrompt, tuple[int, ...]]], list[str], EncodingReport]:
     """Return each prompt with its ids, the ids of prompts without room to write, and what the chat template refused.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long, and if the template
-    refused all of them.
+    Raises DataError naming a prompt that is empty, holds tokens that the model lacks or, unless `sampling.skip_long`,
+    is too long, and if the template refused all of them.
     """
     longest = config.sampling.max_new_tokens
     encoded, too_long, report = [], [], EncodingReport()
@@ -195,6 +195,7 @@ def encode_prompts(
             continue
         if not ids:
             raise DataError(f"Prompt {prompt.id} is empty, and the model has no token to begin a text with.")
+        encoder.check_known(ids, f"Prompt {prompt.id}")
         if len(ids) + longest <= loaded.max_positions:
             encoded.append((prompt, ids))
         elif config.sampling.skip_long:

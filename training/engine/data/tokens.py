@@ -169,6 +169,17 @@ class Encoder:
             prompt = prompt.removeprefix(self.tokenizer.bos_token)
         return self.chats.markers.mark_text(prompt)
 
+    def check_known(self, ids: Sequence[int], subject: str) -> None:
+        """Raise DataError, with a sentence that begins with `subject`, if the model has no embedding for an id."""
+        largest = max(ids, default=0)
+        if largest < self.vocab_size:
+            return
+        sentence = f"{subject} holds token id {largest}, but the model knows {self.vocab_size} tokens."
+        if largest < len(self.tokenizer):
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            sentence += f" Its tokenizer names it {token}. Copy tokenizer and weights from the same model."
+        raise DataError(sentence)
+
     def truncate_prompt(
         self, ids: Sequence[int], room: int, prompt: Text = "", tools: list[dict[str, Any]] | None = None
     ) -> tuple[int, ...]:
@@ -256,12 +267,7 @@ class Encoder:
         report: EncodingReport,
     ) -> EncodedPair | None:
         """Return one encoded pair within `max_length`, or None with its reason noted."""
-        for ids in (prompt, chosen, rejected):
-            if ids and max(ids) >= self.vocab_size:
-                raise DataError(
-                    f"Pair {pair.id} ({pair.where}) holds token id {max(ids)}, but the model knows"
-                    f" {self.vocab_size} tokens."
-                )
+        self.check_known([*prompt, *chosen, *rejected], f"Pair {pair.id} ({pair.where})")
         reason = _why_unfit(pair, prompt, chosen, rejected)
         longest = max(len(chosen), len(rejected))
         report.longest = max(report.longest, len(prompt) + longest)

@@ -97,7 +97,10 @@ class ModelFiles:
     def read_tokenizer(self) -> Any:
         """Return the tokenizer. Raises ModelError."""
         # Mistral's own tokenizers have no chat template. Where tekken.json is alone, transformers converts it.
-        return self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
+        tokenizer = self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
+        if self.gguf and (problem := _end_problem(_read_metadata(self.folder / self.gguf), tokenizer)):
+            raise self.refusal(problem)
+        return tokenizer
 
     def refusal(self, reason: str) -> ModelError:
         """Return the error for files that cannot be used; the reason has no full stop."""
@@ -231,12 +234,11 @@ def _packages_problem(names: Collection[str]) -> str:
 
 def _gguf_problem(path: Path) -> str:
     """Return why a GGUF file cannot be read as a model, or ""."""
-    from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
+    from transformers.integrations.gguf.reader import GgufHeader
 
     damaged = f"{path.name} is damaged or cut short; copy it again"
     try:
-        metadata, _tensors = read_gguf_metadata(str(path))
-        if problem := _metadata_problem(path.name, metadata):
+        if problem := _metadata_problem(path.name, _read_metadata(path)):
             return problem
         header = GgufHeader.from_file(str(path))
     except ValueError as error:
@@ -264,6 +266,24 @@ def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
     if "tokenizer.ggml.tokens" not in metadata:
         return f"{name} holds no tokenizer; name a file that has one, or a folder in transformers' format"
     return ""
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    metadata: dict[str, Any] = read_gguf_metadata(str(path))[0]
+    return metadata
+
+
+def _end_problem(metadata: Mapping[str, Any], tokenizer: Any) -> str:
+    """Return why a tokenizer is not that of a GGUF file, or "": transformers 5.17 ends texts with one of its own."""
+    end = metadata.get("tokenizer.ggml.eos_token_id")
+    if end is None or end == tokenizer.eos_token_id:
+        return ""
+    return (
+        f"its texts end with {tokenizer.convert_ids_to_tokens(end)}, and transformers {transformers.__version__} reads "
+        f"{tokenizer.eos_token} instead; install transformers 5.23 or later, or name a folder in its format"
+    )
 
 
 def _is_installed(module: str) -> bool:
