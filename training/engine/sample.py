@@ -63,7 +63,7 @@ def sample(run: RunDirectory) -> None:
             config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
         )
         encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.make_encoder(config, run))
-        events = refused.refusals
+        events = refused.events
         if encoded and isinstance(writer, Decoder):
             events += check_writing(loaded, writer, [ids for _, ids in encoded])
         run.progress("reading", 0, sum(one.n or config.sampling.samples_per_prompt for one, _ in encoded))
@@ -190,6 +190,7 @@ def encode_prompts(
     for prompt in prompts:
         try:
             ids = encoder.prompt_ids(prompt.prompt, prompt.tools)
+            encoder.note_hidden(prompt, report)
         except ChatRefusedError as refusal:
             report.refuse(prompt, refusal)
             continue
