@@ -13,6 +13,7 @@ import transformers
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from primitives.model_folder import (
+    CONFIG,
     INDEX,
     PART,
     READ,
@@ -26,6 +27,7 @@ from primitives.model_folder import (
     list_names,
     list_shards,
     only_gguf,
+    read_object,
     write_listing,
 )
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
@@ -208,7 +210,7 @@ def _problem(files: ModelFiles) -> str:
     problem = find_common_problem(files.folder, names, files.gguf) or _weights_problem(files, names)
     if problem or files.gguf:
         return problem or _gguf_problem(files.folder / str(files.gguf))
-    return find_format_problem(files.folder, names) or _packages_problem(names)
+    return find_format_problem(files.folder, names) or _packages_problem(names) or _code_problem(files.folder)
 
 
 def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
@@ -230,6 +232,18 @@ def _packages_problem(names: Collection[str]) -> str:
         packages = " ".join(needed)
         return f"tokenizer.model alone cannot be read here; pip install {packages}, or copy tokenizer.json into it"
     return ""
+
+
+def _code_problem(folder: Path) -> str:
+    """Return why a model that only code of its own can compute is refused, or ""."""
+    config = read_object(folder / CONFIG) or {}
+    kind = config.get("model_type")
+    if "auto_map" not in config or kind in transformers.CONFIG_MAPPING:
+        return ""
+    return (
+        f"it brings code for its type {kind}, which is never run here, and transformers {transformers.__version__} does"
+        " not know that type; name a model of a type that it knows"
+    )
 
 
 def _gguf_problem(path: Path) -> str:
