@@ -101,7 +101,7 @@ def list_shards(folder: Path) -> list[str]:
     index = folder / INDEX
     if (folder / WEIGHTS).is_file() or not index.is_file():
         return [WEIGHTS]
-    shards = (_read_object(index) or {}).get("weight_map")
+    shards = (read_object(index) or {}).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ValueError("it has no weight_map")
     return sorted(set(shards.values()))
@@ -146,7 +146,7 @@ def _content_problem(folder: Path, read: Collection[str]) -> str:
 def _config_problem(folder: Path) -> str:
     if problem := _size_problem(folder / CONFIG):
         return problem
-    if _read_object(folder / CONFIG) is None:
+    if read_object(folder / CONFIG) is None:
         return f"{CONFIG} is damaged or cut short, or not an object of JSON; copy it again"
     return ""
 
@@ -207,7 +207,7 @@ def _tokenizer_problem(folder: Path, names: Collection[str]) -> str:
     return "" if is_begun and is_ended else f"{TOKENIZER} is damaged or cut short; copy it again"
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     """Return the object of a JSON file; None if it holds none, is damaged, or is larger than any. Raises OSError."""
     most = _MOST[path.name]
     with path.open("rb") as file:

@@ -1,5 +1,6 @@
 """Computations of a GPU alone: the flash kernel over packed rows, sums in bfloat16, decoding. Skipped without one."""
 
+import dataclasses
 from pathlib import Path
 
 import peft
@@ -60,6 +61,7 @@ def scorer_of(model: peft.PeftModel, packed: bool) -> Scorer:
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 def test_flash_kernel_computes_as_two_sequences(key_heads: int) -> None:
     pairs, found = make_pairs(12, longest=30), []
+    pairs[3] = dataclasses.replace(pairs[3], rejected=())  # a rating
     for dtype, packed in ((torch.float32, False), (torch.bfloat16, True)):
         model = adapted(dtype, 0.1, num_key_value_heads=key_heads)
         lora.fuse(model)

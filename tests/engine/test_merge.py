@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from tests.engine.adapters.test_start_adapters import save_foreign
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
@@ -123,3 +125,21 @@ def test_a_merge_that_cannot_end_leaves_no_model(make_merge) -> None:
     run.done.mkdir()  # so that done.json cannot be read
     assert main(["merge", str(run.root), str(out)]) == DataError.exit_code
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "is_lost"),
+    [("bfloat16", 1e-4, True), ("bfloat16", 1.0, False), ("float32", 1e-4, False)],
+)
+def test_what_rounding_takes_from_an_adapter_is_told(make_merge, capsys, dtype, size, is_lost) -> None:
+    """A change of a weight that is less than half a step of its precision is rounded back."""
+    run, out = make_merge(getattr(torch, dtype))
+    weights = load_file(path := Path(run.read_config().start_adapter) / "adapter_model.safetensors")
+    save_file({name: weight * (size if "lora_B" in name else 1) for name, weight in weights.items()}, path)
+    assert main(["merge", str(run.root), str(out)]) == 0
+    done = run.read_done()["merge"]
+    assert (done["kept"] < 0.5) == is_lost
+    assert (done["kept"] > 0.99) != is_lost
+    told = [f"Rounding to {dtype} leaves {done['kept']:.0%} of what the adapter changes"] * is_lost
+    assert [event.partition(",")[0] for event in done["events"]] == told
+    assert all(event in capsys.readouterr().err for event in done["events"])

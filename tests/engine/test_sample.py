@@ -372,6 +372,23 @@ def test_nothing_is_written_if_all_prompts_are_skipped(sampled, tmp_path: Path) 
     assert (done["too_long"], done["completions"]) == (["long"], 0)
 
 
+def test_a_prompt_of_tokens_that_the_model_lacks_is_named(make_run, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = make_tokenizer(bos=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|extra|>"]})
+    tokenizer.chat_template = "<|extra|>{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(tmp_path / "model")
+    run = make_run(base_model=str(tmp_path / "model"), sampling={"max_new_tokens": 4})
+    write_jsonl(
+        run.prompts,
+        [{"id": "a", "prompt": "the film"}, {"id": "b", "prompt": [{"role": "user", "content": "a"}]}],
+    )
+    with pytest.raises(DataError, match=r"Prompt b holds token id 320.*names it <\|extra\|>\. Copy"):
+        sample(run)
+    write_jsonl(run.prompts, [{"id": "a", "prompt": "the film"}])
+    sample(run)  # a token that nothing uses is in nobody's way
+
+
 def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny_model: Path) -> None:
     chats = {
         "a": [{"role": "user", "content": "a"}],

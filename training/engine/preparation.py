@@ -113,7 +113,7 @@ def prepare(
     heldout, heldout_left_out = encoder.encode_pairs(sources.heldout)
     refusals = [*left_out.refusals, *heldout_left_out.refusals]
     _check_any_left(pairs, left_out, refusals)
-    for event in refusals:
+    for event in [*left_out.events, *heldout_left_out.events]:
         journal.note(event)
     everything = [*pairs, *heldout]
     check_honoured(config, everything)

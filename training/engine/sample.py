@@ -63,7 +63,7 @@ def sample(run: RunDirectory) -> None:
             config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
         )
         encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.make_encoder(config, run))
-        events = refused.refusals
+        events = refused.events
         if encoded and isinstance(writer, Decoder):
             events += check_writing(loaded, writer, [ids for _, ids in encoded])
         run.progress("reading", 0, sum(one.n or config.sampling.samples_per_prompt for one, _ in encoded))
@@ -182,19 +182,21 @@ def encode_prompts(
 ) -> tuple[list[tuple[SamplingPrompt, tuple[int, ...]]], list[str], EncodingReport]:
     """Return each prompt with its ids, the ids of prompts without room to write, and what the chat template refused.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long, and if the template
-    refused all of them.
+    Raises DataError naming a prompt that is empty, holds tokens that the model lacks or, unless `sampling.skip_long`,
+    is too long, and if the template refused all of them.
     """
     longest = config.sampling.max_new_tokens
     encoded, too_long, report = [], [], EncodingReport()
     for prompt in prompts:
         try:
             ids = encoder.prompt_ids(prompt.prompt, prompt.tools)
+            encoder.note_hidden(prompt, report)
         except ChatRefusedError as refusal:
             report.refuse(prompt, refusal)
             continue
         if not ids:
             raise DataError(f"Prompt {prompt.id} is empty, and the model has no token to begin a text with.")
+        encoder.check_known(ids, f"Prompt {prompt.id}")
         if len(ids) + longest <= loaded.max_positions:
             encoded.append((prompt, ids))
         elif config.sampling.skip_long:

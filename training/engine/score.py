@@ -48,7 +48,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         encoded, left_out = loaded.make_encoder(config, run).encode_pairs(pairs)
         if not encoded:
             raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
-        events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)
+        events = left_out.events + rounding_events(loaded.model, loaded.dtype)
         scorer = make_scorer(loaded, config, encoded, events.append)
 
         def measure(offset: int) -> torch.Tensor:

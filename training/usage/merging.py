@@ -166,8 +166,9 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
     files, out = RunDirectory(folder / "run"), folder / "model"
     files.write_config(config)
     _follow(merge, files, out)
-    (out / "README.md").write_text(model_card.write(policy, model_card.Kind.MERGED))
     done = files.read_done()["merge"]
+    card = model_card.write(policy, model_card.Kind.MERGED, limits=done["events"])
+    (out / "README.md").write_text(card)
     with tempfile.TemporaryFile(dir=folder) as file:
         sha256, size = _pack(merge, out, Path(merge.filename).stem, cast(BinaryIO, file))
         file.seek(0)
@@ -179,6 +180,7 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
         size=size,
         sha256=sha256,
         dtype=done["dtype"],
+        error=" ".join(done["events"]),
         share=1,
         expires_at=Now() + KEPT,
     )

@@ -6,7 +6,7 @@ The text is English, like every card: it leaves the site.
 import enum
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from django.conf import settings as site
@@ -36,8 +36,8 @@ class Kind(enum.Enum):
     MERGED = "merged"
 
 
-def write(policy: Policy, kind: Kind = Kind.ADAPTER) -> str:
-    """Return the card as README.md, with the header that the hub reads."""
+def write(policy: Policy, kind: Kind = Kind.ADAPTER, limits: Sequence[str] = ()) -> str:
+    """Return the card as README.md, with the header that the hub reads. `limits` are further ones, of the files."""
     history = lineage.trace_back(policy)
     rounds = [one.round for one in history if one.round is not None]
     made = rounds[0] if rounds and rounds[0].result_policy_id == policy.pk else None
@@ -49,7 +49,7 @@ def write(policy: Policy, kind: Kind = Kind.ADAPTER) -> str:
         f"## Measured\n\n{_measured(made)}",
         f"## Settings\n\n{_settings(made)}",
         f"## Use it\n\n{_use(policy, kind)}",
-        f"## Limits\n\n{_LIMITS if rounds else _LIMITS_OF_OTHERS}",
+        "## Limits\n\n" + "\n- ".join([_LIMITS if rounds else _LIMITS_OF_OTHERS, *limits]),
         f"## Licence\n\n{_licence(policy)}",
         f"## How to cite\n\n{_citation(policy, rounds)}",
     ]

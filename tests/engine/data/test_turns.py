@@ -240,3 +240,42 @@ def test_thoughts_in_a_prefill_stay_open() -> None:
     assert written(using, " see\n</think>\n\n46", prompt) == " see\n</think>\n\n46<|im_end|>"
     dropped = refusal(make_encoder("r1"), "46", prompt)
     assert dropped == "The chat template leaves out what the assistant says."
+
+
+# --- Tools in prompts ----------------------------------------------------------------------------------------------
+
+TOOLS = [
+    {"type": "function", "function": {"name": "price_of", "description": "Return a price.", "parameters": {}}}
+]
+RETURNED = [
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "name": "price_of", "content": '{"coins": 46.5}'},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "chat", "tools", "is_hidden"),
+    [
+        ("gemma", ASKED, None, False),
+        ("gemma", ASKED, TOOLS, True),
+        ("gemma", [*ASKED, *RETURNED], None, True),
+        ("chatml", [*ASKED, *RETURNED], None, False),
+        ("chatml", [*ASKED, *RETURNED], TOOLS, True),
+    ],
+)
+def test_tools_that_a_template_hides_are_told(
+    name: str, chat: list[dict], tools: list[dict] | None, is_hidden: bool
+) -> None:
+    pair, report = encode(make_encoder(name), "46", chat, tools=tools)
+    assert pair
+    assert [event for event in report.events if "leaves out tools" in event and "1 prompt (1)" in event] == (
+        report.events
+    )
+    assert bool(report.events) == is_hidden
+
+
+def test_tools_that_a_template_shows_are_not_told() -> None:
+    using = make_encoder("chatml", chat_template="{{ tools | tojson }}" + TEMPLATES["chatml"])
+    pair, report = encode(using, "46", [*ASKED, *RETURNED], tools=TOOLS)
+    assert pair
+    assert not report.events

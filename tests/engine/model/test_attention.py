@@ -23,7 +23,7 @@ def stand_in_kernel(query, key, value, starts_query, starts_key, longest_query, 
     bounds = zip(starts_query, starts_query[1:], starts_key, starts_key[1:], strict=False)
     for first, last, from_key, to_key in bounds:
         fed, seen = int(last - first), int(to_key - from_key)
-        assert fed <= longest_query
+        assert 0 < fed <= longest_query  # the backward pass of keys without a query is the kernel's secret
         assert seen <= longest_key
         place = torch.arange(seen - fed, seen)[:, None]
         other = torch.arange(seen)[None]
@@ -139,6 +139,10 @@ def test_the_layout_puts_each_prompt_before_both_completions() -> None:
     assert layout.starts_query.tolist() == [0, 3, 5, 6, 7]
     assert layout.starts_key.tolist() == [0, 3, 7, 8, 10]
     assert (layout.longest_query, layout.longest_key) == (3, 4)
+    rating = VarlenLayout((Span(2, 1, 0), Span(1, 0, 1)), torch.device("cpu"))
+    assert rating.gather.tolist() == [0, 1, 2, 3, 3, 4]
+    assert rating.starts_query.tolist() == [0, 3, 4, 5]
+    assert rating.starts_key.tolist() == [0, 3, 4, 6]
 
 
 @pytest.mark.parametrize(

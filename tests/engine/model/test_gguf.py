@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, make_model, make_tokenizer
+from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, TURN, make_model, make_tokenizer
 from training.engine.__main__ import main
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
@@ -124,6 +124,16 @@ def test_quantized_weights_are_unpacked_to_what_they_stand_for(tmp_path: Path) -
     )
     assert loaded.tokenizer.chat_template == CHAT_TEMPLATE
     assert loaded.eos_ids == {1}
+
+
+def test_an_end_that_is_not_the_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers 5.17 names one of its own, and a round would train the model to write it."""
+    write_gguf(tmp_path / "tiny.gguf", qwen2())
+    other = make_tokenizer()
+    other.eos_token = TURN
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_paths, **_options: other)
+    with pytest.raises(ModelError, match=r"texts end with </s>, and .* reads <\|turn\|> instead; install"):
+        load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "tiny.gguf")}))
 
 
 def test_what_a_gguf_file_cannot_be_used_for_is_a_sentence(tmp_path: Path) -> None:

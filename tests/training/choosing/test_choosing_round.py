@@ -51,7 +51,7 @@ def test_a_probe_chooses_what_a_round_shows(judged: Project, owner: Any, client_
     kept = {row["id"]: row["propensity"] for row in lines if row["shown"]}
     for one in round_.fresh.all():
         assert one.propensity == pytest.approx(kept[f"fresh/1/{one.prompt_id}"])
-    page = text(client_for(owner).get(round_.get_absolute_url()))
+    page = " ".join(text(client_for(owner).get(round_.get_absolute_url())).split())
     assert "The probe chose 4 fresh comparisons among 3 candidates each. 2 more were drawn at random" in page
 
 

@@ -82,6 +82,12 @@ def test_the_card_says_where_the_starter_model_is(policy: Any) -> None:
     assert "`starter` is the folder `training/starter` of Whetstone" in model_card.write(policy)
 
 
+def test_the_card_of_merged_weights_says_what_rounding_took(policy: Any) -> None:
+    card = model_card.write(policy, model_card.Kind.MERGED, limits=["Rounding leaves 23%."])
+    assert "\n- Rounding leaves 23%.\n\n## Licence" in card
+    assert "Rounding" not in model_card.write(policy)
+
+
 def test_a_name_cannot_write_into_the_card(policy: Any) -> None:
     policy.name = "[x](http://evil) <b> # `"
     assert "# \\[x\\](http://evil) \\<b\\> \\# \\`" in model_card.write(policy)

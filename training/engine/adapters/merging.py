@@ -6,8 +6,10 @@ and one layer, and the result is as close to base and adapter as its precision c
 
 import copy
 import shutil
+import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ from training.engine.rundir import RunDirectory, check_new, storing, whole_direc
 
 SHARD = "5GB"  # the most that one file of weights holds
 _REPORT_SECONDS = 0.5
+_ENOUGH = 0.9  # of an adapter's change
+_LOST = (
+    "Rounding to {dtype} leaves {kept:.0%} of what the adapter changes, so the merged weights write little of what was"
+    " learnt. Use the adapter beside its base model."
+)
 _UNPACKED = torch.float16  # in which the weights of a GGUF file are written
 
 
@@ -48,7 +55,7 @@ def merge(run: RunDirectory, out: Path) -> None:
         dtype = next(model.parameters()).dtype
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            merged, layers = _merge_layers(run, model, adapter)
+            merged, layers, kept = _merge_layers(run, model, adapter)
         tokenizer = files.read_tokenizer()
         if config.chat_template is not None:
             tokenizer.chat_template = config.chat_template
@@ -57,11 +64,15 @@ def merge(run: RunDirectory, out: Path) -> None:
             warnings.simplefilter("ignore")
             _save(merged, aside)
             tokenizer.save_pretrained(aside)
+        precision = str(dtype).removeprefix("torch.")
+        events = [] if kept >= _ENOUGH else [_LOST.format(dtype=precision, kept=kept)]
         summary = {
             "status": "merged",
             "policy": str(adapter),
             "layers": layers,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": precision,
+            "kept": round(kept, 4),
+            "events": events,
             "seconds": round(time.monotonic() - started, 3),
         }
         try:
@@ -70,6 +81,8 @@ def merge(run: RunDirectory, out: Path) -> None:
             shutil.rmtree(out)
             raise
         run.progress("done", layers, layers)
+    for event in events:
+        print(event, file=sys.stderr)
 
 
 def _adapter(run: RunDirectory, config: TrainConfig) -> Path:
@@ -103,8 +116,11 @@ def _load_stored(files: ModelFiles) -> Any:
     return model.eval()
 
 
-def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, int]:
-    """Return the model with the adapter merged into its weights, and the number of layers that it changed."""
+def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, int, float]:
+    """Return the model with the adapter merged into its weights, the number of layers that it changed, and a share.
+
+    The share is how much of the adapter's change is left after rounding: the projection of what is stored on it.
+    """
     wrapped = attach_adapter(model, adapter)
     layers = [layer for layer in wrapped.modules() if isinstance(layer, LoraLayer)]
     base = wrapped.get_base_model()
@@ -116,17 +132,21 @@ def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, in
             f"Adapter {adapter} adapts the embeddings, and the vocabulary head shares their weights: merged, it would "
             "change the head too. Use it beside the base model."
         )
-    told = 0.0
+    told = left = whole = 0.0
     for number, layer in enumerate(layers):
-        _merge_layer(layer)
+        for stored, asked in _merge_layer(layer):
+            left, whole = left + float((stored * asked).sum()), whole + float(asked.square().sum())
         if time.monotonic() - told > _REPORT_SECONDS:
             told = time.monotonic()
             run.progress("merging", number + 1, len(layers))
-    return wrapped.unload(), len(layers)
+    return wrapped.unload(), len(layers), left / whole if whole else 1.0
 
 
-def _merge_layer(layer: Any) -> None:
-    """Add the adapter to the weights of one layer in float32, and round the sum once. Raises ModelError."""
+def _merge_layer(layer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Add the adapter to the weights of one layer in float32, and round the sum once.
+
+    Yields the change of each of its weights as it is stored and as it was asked for. Raises ModelError.
+    """
     inner = layer.get_base_layer()
     has_bias = any(layer.lora_bias.values())
     if has_bias and getattr(inner, "bias", None) is None:
@@ -138,14 +158,16 @@ def _merge_layer(layer: Any) -> None:
         layer.get_param() if isinstance(layer, ParamWrapper) else inner.weight,
         *([inner.bias] if has_bias else []),
     ]
-    kept = [weight.dtype for weight in weights]
+    before = [weight.data for weight in weights]
     for weight in weights:
-        weight.data = weight.data.float()
+        weight.data = weight.data.to(torch.float32, copy=True)
     layer.merge()
-    for weight, dtype in zip(weights, kept, strict=True):
+    for weight, base in zip(weights, before, strict=True):
         if not bool(weight.isfinite().all()):
             raise ModelError("The adapter makes weights that are not finite; it cannot be merged.")
-        weight.data = weight.data.to(dtype)
+        asked = weight.data - base
+        weight.data = weight.data.to(base.dtype)
+        yield weight.data - base.float(), asked
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -22,10 +22,12 @@ from training.engine.data.messages import (
     check_said,
     in_parts,
     is_prefilled,
+    is_said,
     is_thinking,
     list_called,
     list_json_arguments,
     list_reasoning,
+    list_told,
     quote,
     split_thoughts,
     swap_arguments,
@@ -88,6 +90,16 @@ class Chats:
         """
         marked, told = self.markers.mark_chat(messages), self.markers.mark_tools(tools)
         return self._render_prompt(marked, told)
+
+    def hides_tools(self, messages: Sequence[Message], tools: Tools) -> bool:
+        """Return whether the template leaves out tools, or the calls and results of tools, of a prompt.
+
+        Raises ChatRefusedError.
+        """
+        chat, told = self.markers.mark_chat(messages), self.markers.mark_tools(tools)
+        said = list(list_told(chat, told or ()))
+        rendered = self._render_prompt(chat, told) if said else ""
+        return not all(is_said(one, rendered) for one in said)
 
     def render_turn(
         self, messages: Sequence[Message], tools: Tools, before: str, completion: TrainingCompletion

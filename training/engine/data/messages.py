@@ -19,9 +19,13 @@ def check_said(message: Message, rendered: str) -> None:
         raise ChatRefusedError("The chat template leaves out what the assistant says.")
     if not all(part in rendered for part in (*list_reasoning(message), *thoughts)):
         raise ChatRefusedError("The chat template leaves out what the assistant thinks.")
-    for said in list_called(message):
-        if not any(form in rendered for form in (said.strip(), quote(said), json.dumps(said)[1:-1])):
-            raise ChatRefusedError("The chat template leaves out a tool that the assistant calls.")
+    if not all(is_said(said, rendered) for said in list_called(message)):
+        raise ChatRefusedError("The chat template leaves out a tool that the assistant calls.")
+
+
+def is_said(text: str, rendered: str) -> bool:
+    """Return whether a rendering holds a text as it is, or as it is in JSON."""
+    return any(form in rendered for form in (text.strip(), quote(text), json.dumps(text)[1:-1]))
 
 
 def is_prefilled(messages: Sequence[Message]) -> bool:
@@ -60,6 +64,18 @@ def list_called(message: Message) -> Iterator[str]:
         yield from _leaves(function.get("name", ""))
         arguments = function.get("arguments")
         yield from _leaves(_parsed(arguments) if isinstance(arguments, str) else arguments)
+
+
+def list_told(chat: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what a model is told of tools: their names and descriptions, earlier calls, and what these returned."""
+    for tool in tools:
+        function = tool.get("function", tool)
+        yield from _leaves([function.get("name"), function.get("description")])
+    for message in chat:
+        yield from list_called(message)
+        if message["role"] == "tool":
+            content = message.get("content")
+            yield from _leaves(_parsed(content) if isinstance(content, str) else content)
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -64,6 +64,7 @@ class EncodingReport:
     truncated: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)  # a sentence for each of the first chats refused
+    hidden: list[str] = field(default_factory=list)  # prompts whose tools the template leaves out
     longest: int = 0  # tokens of the longest prompt and completion, before any cut
 
     def note(self, counter: Counter[str], reason: str, identity: str) -> None:
@@ -80,6 +81,19 @@ class EncodingReport:
         if len(self.refusals) < _NAMED:
             kind = "Pair" if isinstance(one, TrainingPair) else "Prompt"
             self.refusals.append(f"{kind} {one.id} ({one.where}) is left out: {refusal}")
+
+    @property
+    def events(self) -> list[str]:
+        """Sentences for `done.json` and standard error."""
+        if not self.hidden:
+            return list(self.refusals)
+        count = f"{len(self.hidden)} prompt{'s' if len(self.hidden) > 1 else ''}"
+        named = ", ".join(self.hidden[:_NAMED]) + (", …" if len(self.hidden) > _NAMED else "")
+        return [
+            *self.refusals,
+            f"The chat template leaves out tools, or their calls and results, of {count} ({named}):"
+            " the model does not see them. Set chat_template to one that shows them.",
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values for `done.json`."""
@@ -169,6 +183,22 @@ class Encoder:
             prompt = prompt.removeprefix(self.tokenizer.bos_token)
         return self.chats.markers.mark_text(prompt)
 
+    def note_hidden(self, one: TrainingPair | SamplingPrompt, report: EncodingReport) -> None:
+        """Note a prompt whose tools the chat template leaves out. Raises ChatRefusedError."""
+        if isinstance(one.prompt, list) and self.chats.hides_tools(one.prompt, one.tools):
+            report.hidden.append(str(one.id))
+
+    def check_known(self, ids: Sequence[int], subject: str) -> None:
+        """Raise DataError, with a sentence that begins with `subject`, if the model has no embedding for an id."""
+        largest = max(ids, default=0)
+        if largest < self.vocab_size:
+            return
+        sentence = f"{subject} holds token id {largest}, but the model knows {self.vocab_size} tokens."
+        if largest < len(self.tokenizer):
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            sentence += f" Its tokenizer names it {token}. Copy tokenizer and weights from the same model."
+        raise DataError(sentence)
+
     def truncate_prompt(
         self, ids: Sequence[int], room: int, prompt: Text = "", tools: list[dict[str, Any]] | None = None
     ) -> tuple[int, ...]:
@@ -211,6 +241,8 @@ class Encoder:
         for pair in pairs:
             try:
                 texts.append(self._texts(pair))
+                if texts[-1].prompt:  # not of sampled ids, which the template may not have written
+                    self.note_hidden(pair, report)
             except ChatRefusedError as refusal:
                 report.refuse(pair, refusal)
         prompts = self._ids([one.prompt for one in texts])
@@ -256,12 +288,7 @@ class Encoder:
         report: EncodingReport,
     ) -> EncodedPair | None:
         """Return one encoded pair within `max_length`, or None with its reason noted."""
-        for ids in (prompt, chosen, rejected):
-            if ids and max(ids) >= self.vocab_size:
-                raise DataError(
-                    f"Pair {pair.id} ({pair.where}) holds token id {max(ids)}, but the model knows"
-                    f" {self.vocab_size} tokens."
-                )
+        self.check_known([*prompt, *chosen, *rejected], f"Pair {pair.id} ({pair.where})")
         reason = _why_unfit(pair, prompt, chosen, rejected)
         longest = max(len(chosen), len(rejected))
         report.longest = max(report.longest, len(prompt) + longest)

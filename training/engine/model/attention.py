@@ -353,10 +353,14 @@ class VarlenLayout:
         queries, keys, gather, start = [0], [0], [], 0
         for span in spans:
             first = span.prompt + span.chosen
-            gather += [range(start, start + first), range(start, start + span.prompt)]
-            gather.append(range(start + first, start + first + span.rejected))
-            queries += [queries[-1] + first, queries[-1] + first + span.rejected]
-            keys += [keys[-1] + first, keys[-1] + first + span.prompt + span.rejected]
+            gather.append(range(start, start + first))
+            queries.append(queries[-1] + first)
+            keys.append(keys[-1] + first)
+            if span.rejected:  # not of a rating: keys without a query would have no gradient to write
+                gather += [range(start, start + span.prompt)]
+                gather.append(range(start + first, start + first + span.rejected))
+                queries.append(queries[-1] + span.rejected)
+                keys.append(keys[-1] + span.prompt + span.rejected)
             start += first + span.rejected
         self.gather = torch.tensor([place for part in gather for place in part], device=device)
         self.starts_query = torch.tensor(queries, dtype=torch.int32, device=device)

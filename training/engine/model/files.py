@@ -13,6 +13,7 @@ import transformers
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from primitives.model_folder import (
+    CONFIG,
     INDEX,
     PART,
     READ,
@@ -26,6 +27,7 @@ from primitives.model_folder import (
     list_names,
     list_shards,
     only_gguf,
+    read_object,
     write_listing,
 )
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
@@ -97,7 +99,10 @@ class ModelFiles:
     def read_tokenizer(self) -> Any:
         """Return the tokenizer. Raises ModelError."""
         # Mistral's own tokenizers have no chat template. Where tekken.json is alone, transformers converts it.
-        return self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
+        tokenizer = self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
+        if self.gguf and (problem := _end_problem(_read_metadata(self.folder / self.gguf), tokenizer)):
+            raise self.refusal(problem)
+        return tokenizer
 
     def refusal(self, reason: str) -> ModelError:
         """Return the error for files that cannot be used; the reason has no full stop."""
@@ -205,7 +210,7 @@ def _problem(files: ModelFiles) -> str:
     problem = find_common_problem(files.folder, names, files.gguf) or _weights_problem(files, names)
     if problem or files.gguf:
         return problem or _gguf_problem(files.folder / str(files.gguf))
-    return find_format_problem(files.folder, names) or _packages_problem(names)
+    return find_format_problem(files.folder, names) or _packages_problem(names) or _code_problem(files.folder)
 
 
 def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
@@ -229,14 +234,25 @@ def _packages_problem(names: Collection[str]) -> str:
     return ""
 
 
+def _code_problem(folder: Path) -> str:
+    """Return why a model that only code of its own can compute is refused, or ""."""
+    config = read_object(folder / CONFIG) or {}
+    kind = config.get("model_type")
+    if "auto_map" not in config or kind in transformers.CONFIG_MAPPING:
+        return ""
+    return (
+        f"it brings code for its type {kind}, which is never run here, and transformers {transformers.__version__} does"
+        " not know that type; name a model of a type that it knows"
+    )
+
+
 def _gguf_problem(path: Path) -> str:
     """Return why a GGUF file cannot be read as a model, or ""."""
-    from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
+    from transformers.integrations.gguf.reader import GgufHeader
 
     damaged = f"{path.name} is damaged or cut short; copy it again"
     try:
-        metadata, _tensors = read_gguf_metadata(str(path))
-        if problem := _metadata_problem(path.name, metadata):
+        if problem := _metadata_problem(path.name, _read_metadata(path)):
             return problem
         header = GgufHeader.from_file(str(path))
     except ValueError as error:
@@ -264,6 +280,24 @@ def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
     if "tokenizer.ggml.tokens" not in metadata:
         return f"{name} holds no tokenizer; name a file that has one, or a folder in transformers' format"
     return ""
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    metadata: dict[str, Any] = read_gguf_metadata(str(path))[0]
+    return metadata
+
+
+def _end_problem(metadata: Mapping[str, Any], tokenizer: Any) -> str:
+    """Return why a tokenizer is not that of a GGUF file, or "": transformers 5.17 ends texts with one of its own."""
+    end = metadata.get("tokenizer.ggml.eos_token_id")
+    if end is None or end == tokenizer.eos_token_id:
+        return ""
+    return (
+        f"its texts end with {tokenizer.convert_ids_to_tokens(end)}, and transformers {transformers.__version__} reads "
+        f"{tokenizer.eos_token} instead; install transformers 5.23 or later, or name a folder in its format"
+    )
 
 
 def _is_installed(module: str) -> bool:

@@ -56,7 +56,7 @@ def measure_sampling(root: str, config: TrainConfig) -> dict[str, Any]:
     # Those that are too long are counted here, even where the run would refuse them.
     sampling = replace(config.sampling, skip_long=True)
     encoded, too_long, refused = encode_prompts(prompts, loaded, replace(config, sampling=sampling), encoder)
-    found["events"] += refused.refusals
+    found["events"] += refused.events
     requests = [
         Request(ids, seed_of(config.sampling, prompt, index))
         for prompt, ids in encoded

@@ -75,7 +75,7 @@ def measure_training(root: str, config: TrainConfig) -> dict[str, Any]:
         "max_length": encoder.max_length,
         "to_label": to_label,
     }
-    found["events"] += left_out.refusals
+    found["events"] += left_out.events
     if not pairs:
         return found
     found["preview"] = show_pair(loaded.tokenizer, pairs[0])

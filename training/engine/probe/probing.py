@@ -43,7 +43,7 @@ def fit_run(run: RunDirectory) -> None:
             raise DataError(
                 " ".join([f"{run.votes.name} holds no vote to learn from.", *left_out.refusals[:1]])
             )
-        events = [*left_out.refusals]
+        events = left_out.events
         reader = model.features_of(encoded, config.probe_layers, config.probe_tokens, events.append)
         features = read_features(reader, encoded, run)
         standard = standardize(features, config.probe_tokens)

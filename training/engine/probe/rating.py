@@ -32,7 +32,7 @@ def rate(run: RunDirectory) -> None:
         inputs = run.hashes(files) | base
         model = BaseReader(config, run)
         encoded, left_out = model.encoder.encode_pairs(samples)
-        events = [*left_out.refusals]
+        events = left_out.events
         ratings: dict[str, tuple[float, float]] = {}
         couples = list(couple(encoded))
         if couples:
