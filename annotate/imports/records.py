@@ -27,10 +27,13 @@ from annotate.imports.contents import (
 )
 from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
 from annotate.models import Policy, Project, prompt_digest
+from annotate.sources.candidates import CriterionOpinion
 from annotate.text.chats import Content, content_key
 from primitives.text import printable
 
 POLICIES = 200  # from elsewhere, of a project: its pages list them all
+ASPECTS = ("reasons", "criteria")
+ASPECTS_LIMIT = 200  # reasons of a project with those of files, and criteria: its settings list them all
 ERRORS_KEPT = 20
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
 
@@ -60,7 +63,8 @@ class PairOpinion(NamedTuple):
     """An opinion of an annotator from elsewhere on the two completions of an item, as a Judgment has it.
 
     `preferred` is 0 or 1, the place of the better completion, and `left` that of the one that the annotator saw on the
-    left. `strength` and `left` are None where they are not known.
+    left. `strength` and `left` are None where they are not known. `reasons` are titles, and `criteria` name one of
+    these two places. None is what the record does not say.
     """
 
     annotator: str
@@ -72,6 +76,9 @@ class PairOpinion(NamedTuple):
     at: datetime | None = None
     left: int | None = None
     too_fast: bool | None = None
+    late: bool | None = None
+    reasons: tuple[str, ...] | None = None
+    criteria: tuple[CriterionOpinion, ...] | None = None
 
 
 @dataclass
@@ -225,9 +232,18 @@ class Sources:
         self.external = {name for name, kind in kinds.items() if kind == Policy.Kind.EXTERNAL}
         self.own = kinds.keys() - self.external
         self.new = set(new) - kinds.keys()
+        stored = Project.objects.only(*ASPECTS).get(pk=project.pk)  # as an earlier step left it
+        self._titles = {
+            "reasons": {one.title for one in stored.all_reasons},
+            "criteria": {one.title for one in stored.all_criteria},
+        }
 
     def add(self, item: Item) -> None:
-        """Take in the names of an item's policies. Raises RowError."""
+        """Take in the names of an item's policies, reasons and criteria. Raises RowError."""
+        for opinion in item.opinions:
+            if opinion.reasons or opinion.criteria:
+                self._add_titles("reasons", opinion.reasons or ())
+                self._add_titles("criteria", [one.title or one.key for one in opinion.criteria or ()])
         named = set(item.policies) if item.completions else set()
         if named & self.own:
             raise RowError(
@@ -240,3 +256,13 @@ class Sources:
                 _("The project would have more than %(limit)s policies from elsewhere.") % {"limit": POLICIES}
             )
         self.new = new
+
+    def _add_titles(self, kind: str, titles: Iterable[str]) -> None:
+        known = self._titles[kind]
+        if new := {*titles} - known:
+            if len(known) + len(new) > ASPECTS_LIMIT:
+                raise RowError(
+                    _("The project would have more than %(limit)s %(name)s, with those of files.")
+                    % {"limit": ASPECTS_LIMIT, "name": kind}
+                )
+            known |= new
