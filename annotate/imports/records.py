@@ -38,6 +38,7 @@ ERRORS_KEPT = 20
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
 
 SIDES, NO_GOLD = ("a", "b"), "none"
+CONTENTS = ("prompt", "completion_a", "completion_b")
 
 
 class ImportRefusedError(RefusalError):
@@ -157,6 +158,12 @@ def parse(row: Mapping[str, Any]) -> Item:
         )
     if "prompt" not in row:
         raise RowError(_("The prompt is missing."))
+    # An empty text and null say nothing, as the empty cell of a table. That gold is null says that there is none.
+    row = {
+        key: value
+        for key, value in row.items()
+        if key in CONTENTS or (value != "" and (value is not None or key == "gold"))
+    }
     completions = _completions(row)
     own_id, own_metadata = check_name(row.get("id", ""), "id", ID_LIMIT), _metadata(row, "metadata")
     prompt_id = check_name(row.get("prompt_external_id", ""), "prompt_external_id", ID_LIMIT)
