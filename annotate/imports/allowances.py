@@ -40,7 +40,13 @@ class Allowance:
         """Take so many pairs of a candidate, each with these opinions. Raises AllowanceError."""
         if self._is_first(count):
             return
-        said = sum(OPINION_BYTES + _bytes(opinion.rationale) for opinion in opinions)
+        said = sum(
+            OPINION_BYTES
+            + _bytes(opinion.rationale)
+            + _json_bytes(opinion.reasons)
+            + _json_bytes(opinion.criteria)
+            for opinion in opinions
+        )
         of_answers = sorted(_json_bytes(answer.metadata) for answer in candidate.answers)[-2:]
         each = PAIR_BYTES + said + _json_bytes(candidate.metadata) + sum(of_answers)
         self._spend(count, count * each + _size_of_prompt(candidate))

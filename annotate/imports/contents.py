@@ -1,17 +1,24 @@
-"""The parts of a record, checked: prompts, completions, tools, metadata and names, each within its limit.
+"""The parts of a record, checked: prompts, completions, tools, metadata, names and opinions, each within its limit.
 
 A part that cannot be used raises RowError, whose sentence names it.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.imports.messages import check_message, text_of
 from annotate.imports.reader import RowError
+from annotate.judgments.verdicts import clean_text
+from annotate.models import Judgment
+from annotate.sources.candidates import CriterionOpinion, Opinion
 from annotate.text.chats import Content
 from annotate.text.images import hide_payloads
 from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
@@ -22,7 +29,12 @@ IMAGES_LIMIT = 4 * 1024 * 1024  # characters of that base64
 MESSAGES = 1_000  # of a chat
 METADATA_LIMIT = 64 * 1024  # bytes, as JSON
 TOOLS_LIMIT = 256 * 1024  # bytes, as JSON
-ID_LIMIT, POLICY_LIMIT = 200, 120  # characters
+ID_LIMIT, POLICY_LIMIT, TITLE_LIMIT = 200, 120, 60  # characters
+ASPECTS = 50  # reasons of one judgment, and criteria
+SECONDS_LIMIT = 30 * 24 * 3600.0
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+
+Verdict = Judgment.Verdict
 
 
 def check_prompt(content: object) -> Content:
@@ -165,3 +177,80 @@ def _check_length(name: str | Promise, texts: list[str]) -> None:
 
 def _unstorable(name: str | Promise) -> str:
     return _("%(name)s holds a NUL or half a character.") % {"name": name}
+
+
+# --- Opinions ----------------------------------------------------------------------------------------------------
+
+
+def check_opinion(opinion: Opinion, name: str, answers: int) -> Opinion:
+    if opinion.verdict not in ("", Verdict.BOTH_BAD, Verdict.SKIP):
+        raise RowError(_("“%(verdict)s” is not a verdict.") % {"verdict": opinion.verdict})
+    scores = opinion.scores
+    if not opinion.verdict and len(scores) != answers:
+        raise RowError(_("An opinion must have a score for each completion."))
+    if not all(score is None or math.isfinite(score) for score in scores):
+        raise RowError(_("A score is not a number."))
+    if opinion.strength is not None and opinion.strength not in Judgment.Strength.values:
+        raise RowError(_("The strength of a preference must be 1, 2 or 3."))
+    seconds = opinion.seconds
+    if seconds is not None and not 0 <= seconds <= SECONDS_LIMIT:
+        raise RowError(_("The seconds of a judgment must be from 0 to %(most)d.") % {"most": SECONDS_LIMIT})
+    try:
+        rationale = clean_text(opinion.rationale, "rationale")
+    except RefusalError as error:
+        raise RowError(error.message) from error
+    at, opinion = read_time(opinion.at), _check_aspects(opinion)
+    if (name, rationale, at) == (opinion.annotator, opinion.rationale, opinion.at):
+        return opinion  # as most are
+    return opinion._replace(annotator=name, rationale=rationale, at=at)
+
+
+def read_time(at: datetime | None) -> datetime | None:
+    """Return a time that rows can hold: with a zone, and neither long past nor to come. Raises RowError."""
+    if at is None:
+        return None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    if not EARLIEST <= at <= timezone.now() + timedelta(days=1):
+        raise RowError(_("The time of a judgment, %(time)s, is not possible.") % {"time": at.isoformat()})
+    return min(at, timezone.now())
+
+
+def _check_aspects(opinion: Opinion) -> Opinion:
+    """Return an opinion whose reasons and criteria can be stored. Raises RowError."""
+    if not opinion.reasons and not opinion.criteria:
+        return opinion
+    reasons, criteria = opinion.reasons, opinion.criteria
+    for name, said in (("reasons", reasons), ("criteria", criteria)):
+        if said and len(said) > ASPECTS:
+            raise RowError(
+                _("A judgment has %(count)s %(name)s; at most %(limit)s are taken.")
+                % {"count": len(said), "name": name, "limit": ASPECTS}
+            )
+    if reasons:
+        reasons = tuple(dict.fromkeys(_title(reason, "reasons") for reason in reasons))
+    if criteria:
+        criteria = tuple(map(_check_criterion, criteria))
+    return opinion._replace(reasons=reasons, criteria=criteria)
+
+
+def _check_criterion(said: CriterionOpinion) -> CriterionOpinion:
+    title = _title(said.title or said.key, "criteria")
+    named = {"name": title}
+    if said.verdict not in Judgment.OPINIONS:
+        raise RowError(_("criteria: what is said of “%(name)s” is not a verdict.") % named)
+    if (said.preferred is not None) != (said.verdict == Verdict.PREFER):
+        raise RowError(
+            _("criteria: a preference, and nothing else, names the better one by “%(name)s”.") % named
+        )
+    if (said.strength is not None and said.verdict != Verdict.PREFER) or (
+        said.verdict == Verdict.PREFER and said.strength not in Judgment.Strength.values
+    ):
+        raise RowError(_("criteria: a preference by “%(name)s” has a strength of 1, 2 or 3.") % named)
+    return said._replace(title=title) if said.title else said
+
+
+def _title(text: str, name: str) -> str:
+    title = check_name(" ".join(text.split()), name, TITLE_LIMIT)
+    if not title:
+        raise RowError(_("%(name)s: each needs a title.") % {"name": name})
+    return title

@@ -8,40 +8,37 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from annotate.errors import RefusalError
 from annotate.imports.allowances import Allowance
 from annotate.imports.contents import (
+    EARLIEST,
     ID_LIMIT,
     POLICY_LIMIT,
     check_completion,
     check_metadata,
     check_name,
+    check_opinion,
     check_prompt,
     check_tools,
     drop_largest,
+    read_time,
 )
 from annotate.imports.ratings import ANSWERS
 from annotate.imports.reader import RowError
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
-from annotate.judgments.verdicts import clean_text
 from annotate.models import Judgment, prompt_digest
-from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.candidates import Answer, Candidate, CriterionOpinion, Opinion
 from annotate.text.chats import Content, as_completion, content_key
 
 BECOMES = ("prompts", "comparisons", "judged", "gold")
 OPINIONS = 1_000
-SECONDS_LIMIT = 30 * 24 * 3600.0
-EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 # Translated only where an error says them.
 NAMES = [format_lazy("{name} {number}", name=_lazy("completion"), number=n + 1) for n in range(ANSWERS)]
@@ -80,13 +77,16 @@ def expand(candidate: Candidate, choices: Choices, allowance: Allowance | None =
         )
     if choices.becomes == "prompts":
         allowance.spend_prompt(candidate)
-        return [_prompt_alone(candidate, choices)]
+        alone = _prompt_alone(candidate, choices)
+        _count_left_out(alone, candidate.left_out)
+        return [alone]
     found = _read(candidate, choices)
     allowance.spend_pairs(candidate, found.opinions, len(found.pairs))
     make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
     left_out: defaultdict[str, int] = defaultdict(int, found.left_out)
     items = list(make(found, left_out))
     _count_left_out(items[0], left_out)
+    _count_left_out(items[0], candidate.left_out)
     return items
 
 
@@ -172,47 +172,14 @@ def _one_each(candidate: Candidate) -> tuple[list[Opinion], int]:
         )
     found: dict[str, Opinion] = {}
     nameless = 0
-    for opinion in sorted(candidate.opinions, key=lambda one: _time(one.at) or EARLIEST):
+    for opinion in sorted(candidate.opinions, key=lambda one: read_time(one.at) or EARLIEST):
         name = check_name(opinion.annotator, ANNOTATOR, ID_LIMIT)
         if not name:
             nameless += 1
             name = str(nameless) if nameless > 1 else ""
         found[name] = opinion
-    checked = [_check_opinion(opinion, name, candidate) for name, opinion in found.items()]
+    checked = [check_opinion(opinion, name, len(candidate.answers)) for name, opinion in found.items()]
     return checked, len(candidate.opinions) - len(found)
-
-
-def _check_opinion(opinion: Opinion, name: str, candidate: Candidate) -> Opinion:
-    if opinion.verdict not in ("", Verdict.BOTH_BAD, Verdict.SKIP):
-        raise RowError(_("“%(verdict)s” is not a verdict.") % {"verdict": opinion.verdict})
-    scores = opinion.scores
-    if not opinion.verdict and len(scores) != len(candidate.answers):
-        raise RowError(_("An opinion must have a score for each completion."))
-    if not all(score is None or math.isfinite(score) for score in scores):
-        raise RowError(_("A score is not a number."))
-    if opinion.strength is not None and opinion.strength not in Judgment.Strength.values:
-        raise RowError(_("The strength of a preference must be 1, 2 or 3."))
-    seconds = opinion.seconds
-    if seconds is not None and not 0 <= seconds <= SECONDS_LIMIT:
-        raise RowError(_("The seconds of a judgment must be from 0 to %(most)d.") % {"most": SECONDS_LIMIT})
-    try:
-        rationale = clean_text(opinion.rationale, "rationale")
-    except RefusalError as error:
-        raise RowError(error.message) from error
-    at = _time(opinion.at)
-    if (name, rationale, at) == (opinion.annotator, opinion.rationale, opinion.at):
-        return opinion  # as most are
-    return opinion._replace(annotator=name, rationale=rationale, at=at)
-
-
-def _time(at: datetime | None) -> datetime | None:
-    """Return a time that rows can hold: with a zone, and neither long past nor to come. Raises RowError."""
-    if at is None:
-        return None
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-    if not EARLIEST <= at <= timezone.now() + timedelta(days=1):
-        raise RowError(_("The time of a judgment, %(time)s, is not possible.") % {"time": at.isoformat()})
-    return min(at, timezone.now())
 
 
 # --- What it becomes ---------------------------------------------------------------------------------------------
@@ -314,6 +281,20 @@ def _opinion_on(pair: tuple[int, int], opinion: Opinion, found: _Checked) -> Pai
         opinion.at,
         _left_of(pair, opinion, found.candidate),
         opinion.too_fast,
+        opinion.late,
+        opinion.reasons,
+        opinion.criteria and _criteria_on(pair, opinion.criteria),
+    )
+
+
+def _criteria_on(
+    pair: tuple[int, int], criteria: tuple[CriterionOpinion, ...]
+) -> tuple[CriterionOpinion, ...]:
+    """Return what was said by criteria of the two answers of a pair, by their places in it."""
+    return tuple(
+        one if one.preferred is None else one._replace(preferred=pair.index(one.preferred))
+        for one in criteria
+        if one.preferred is None or one.preferred in pair
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any, cast
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from annotate.imports.records import BATCH, Item, PairOpinion
+from annotate.imports.records import ASPECTS, BATCH, Item, PairOpinion
 from annotate.imports.states import (
+    CriterionSaid,
     Difference,
     OpinionState,
     PairState,
@@ -27,6 +28,7 @@ from annotate.imports.states import (
     prompt_differences,
     side_of,
 )
+from annotate.judgments.aspects import KnownAspects
 from annotate.judgments.imported import holds_place
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
 from annotate.models.conflicts import find_keys, find_named
@@ -61,6 +63,8 @@ class Matcher:
         self._load_prompts(items)
         self._load_pairs(items)
         if any(item.opinions for item in items):
+            project = Project.objects.only(*ASPECTS).get(pk=self.project.pk)  # as an earlier step left it
+            self.reasons, self.criteria = (KnownAspects(project, kind) for kind in ASPECTS)
             self._load_opinions()
         self._load_ids(items)
 
@@ -153,6 +157,9 @@ class Matcher:
                 row.created_at,
                 keys[row.left_id] if row.sides_known else "",
                 row.too_fast,
+                row.late,
+                tuple(row.reasons),
+                _stored_criteria(row.criteria, keys),
             )
             state = OpinionState(
                 said,
@@ -222,7 +229,7 @@ class Matcher:
         if pair.is_withdrawn and not item.withdrawn and not self.update:
             return []
         for opinion in item.opinions:
-            said = _said(item, opinion)
+            said = self._said(item, opinion)
             known = pair.opinions.get(opinion.annotator)
             if known is None or not known.is_current:
                 new = known or OpinionState(said, item.keys[0])
@@ -233,6 +240,29 @@ class Matcher:
             else:
                 differences += opinion_differences(known, said, item, opinion.annotator)
         return differences
+
+    def _said(self, item: Item, opinion: PairOpinion) -> Said:
+        reasons, criteria = opinion.reasons, opinion.criteria
+        return Said(
+            opinion.verdict,
+            _key_at(item, opinion.preferred),
+            opinion.strength,
+            opinion.rationale,
+            opinion.seconds,
+            opinion.at,
+            _key_at(item, opinion.left),
+            opinion.too_fast,
+            opinion.late,
+            None if reasons is None else tuple(map(self.reasons.find, reasons)),
+            None
+            if criteria is None
+            else {
+                self.criteria.find(one.title, one.key): CriterionSaid(
+                    one.verdict, _key_at(item, one.preferred), one.strength
+                )
+                for one in criteria
+            },
+        )
 
     def _add_pair(self, item: Item, prompt: PromptState) -> PairState:
         new = PairState(
@@ -354,16 +384,13 @@ def stored_key(row: Mapping[str, Any]) -> str:
     return content_key(row["text"] if row["messages"] is None else row["messages"])
 
 
-def _said(item: Item, opinion: PairOpinion) -> Said:
-    preferred = "" if opinion.preferred is None else item.keys[opinion.preferred]
-    left = "" if opinion.left is None else item.keys[opinion.left]
-    return Said(
-        opinion.verdict,
-        preferred,
-        opinion.strength,
-        opinion.rationale,
-        opinion.seconds,
-        opinion.at,
-        left,
-        opinion.too_fast,
-    )
+def _key_at(item: Item, place: int | None) -> str:
+    return "" if place is None else item.keys[place]
+
+
+def _stored_criteria(stored: Mapping[str, Any], keys: Mapping[int, str]) -> dict[str, CriterionSaid]:
+    """Return what a judgment says by criteria. `keys` are those of its completions, by their ids."""
+    return {
+        key: CriterionSaid(said["verdict"], keys.get(said.get("preferred_id"), ""), said.get("strength"))
+        for key, said in stored.items()
+    }

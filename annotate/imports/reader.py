@@ -23,7 +23,7 @@ from annotate.imports.csv_records import (
     show_inner_crs,
 )
 from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
-from annotate.sources.tables import SEPARATOR_LINE, TableRow, are_import_ids, name_columns
+from annotate.sources.tables import SEPARATOR_LINE, TableRow, are_import_ids, fill_cells, name_columns
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -31,11 +31,6 @@ FORMATS = ("jsonl", "csv", "txt")
 KEYS = (
     "prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold",
     "prompt_external_id", "prompt_metadata", "withdrawn",
-)  # fmt: skip
-# Of two such columns, an empty cell beside a filled one is an empty completion.
-TWINS = (
-    ("completion_a", "completion_b"), ("chosen", "rejected"), ("response_a", "response_b"), ("answer_a", "answer_b"),
-    ("output_1", "output_2"), ("answer1", "answer2"), ("response1", "response2"),
 )  # fmt: skip
 LINE_LIMIT = CHARACTERS  # bytes of a line
 HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
@@ -281,7 +276,7 @@ class Reader:
                 )
             row[column] = row.get(column) or value
         if self.raw:
-            return TableRow(_filled(row))
+            return TableRow(fill_cells(row))
         if row.get("metadata"):
             return RowError(_("In CSV, metadata is a column for each of its keys."))
         known = {key: value for key, value in row.items() if key in KEYS and value}
@@ -333,15 +328,6 @@ def _column(name: str) -> str:
     name = name.strip()
     known = re.sub(r"[ -]+", "_", name.casefold())
     return known if known in KNOWN_COLUMNS or known in KEYS else name
-
-
-def _filled(row: Mapping[str, str]) -> Record:
-    """Return a record without its empty cells, which say nothing. An empty prompt, or completion of two, says it."""
-    kept = {name: value for name, value in row.items() if value or name == "prompt"}
-    for twins in TWINS:
-        if any(name in kept for name in twins):
-            kept |= {name: "" for name in twins if name in row and name not in kept}
-    return kept
 
 
 def _from_json(text: str) -> Record | RowError:

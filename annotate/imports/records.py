@@ -27,14 +27,18 @@ from annotate.imports.contents import (
 )
 from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
 from annotate.models import Policy, Project, prompt_digest
+from annotate.sources.candidates import CriterionOpinion
 from annotate.text.chats import Content, content_key
 from primitives.text import printable
 
 POLICIES = 200  # from elsewhere, of a project: its pages list them all
+ASPECTS = ("reasons", "criteria")
+ASPECTS_LIMIT = 200  # reasons of a project with those of files, and criteria: its settings list them all
 ERRORS_KEPT = 20
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
 
 SIDES, NO_GOLD = ("a", "b"), "none"
+CONTENTS = ("prompt", "completion_a", "completion_b")
 
 
 class ImportRefusedError(RefusalError):
@@ -60,7 +64,8 @@ class PairOpinion(NamedTuple):
     """An opinion of an annotator from elsewhere on the two completions of an item, as a Judgment has it.
 
     `preferred` is 0 or 1, the place of the better completion, and `left` that of the one that the annotator saw on the
-    left. `strength` and `left` are None where they are not known.
+    left. `strength` and `left` are None where they are not known. `reasons` are titles, and `criteria` name one of
+    these two places. None is what the record does not say.
     """
 
     annotator: str
@@ -72,6 +77,9 @@ class PairOpinion(NamedTuple):
     at: datetime | None = None
     left: int | None = None
     too_fast: bool | None = None
+    late: bool | None = None
+    reasons: tuple[str, ...] | None = None
+    criteria: tuple[CriterionOpinion, ...] | None = None
 
 
 @dataclass
@@ -150,6 +158,12 @@ def parse(row: Mapping[str, Any]) -> Item:
         )
     if "prompt" not in row:
         raise RowError(_("The prompt is missing."))
+    # An empty text and null say nothing, as the empty cell of a table. That gold is null says that there is none.
+    row = {
+        key: value
+        for key, value in row.items()
+        if key in CONTENTS or (value != "" and (value is not None or key == "gold"))
+    }
     completions = _completions(row)
     own_id, own_metadata = check_name(row.get("id", ""), "id", ID_LIMIT), _metadata(row, "metadata")
     prompt_id = check_name(row.get("prompt_external_id", ""), "prompt_external_id", ID_LIMIT)
@@ -225,9 +239,18 @@ class Sources:
         self.external = {name for name, kind in kinds.items() if kind == Policy.Kind.EXTERNAL}
         self.own = kinds.keys() - self.external
         self.new = set(new) - kinds.keys()
+        stored = Project.objects.only(*ASPECTS).get(pk=project.pk)  # as an earlier step left it
+        self._titles = {
+            "reasons": {one.title for one in stored.all_reasons},
+            "criteria": {one.title for one in stored.all_criteria},
+        }
 
     def add(self, item: Item) -> None:
-        """Take in the names of an item's policies. Raises RowError."""
+        """Take in the names of an item's policies, reasons and criteria. Raises RowError."""
+        for opinion in item.opinions:
+            if opinion.reasons or opinion.criteria:
+                self._add_titles("reasons", opinion.reasons or ())
+                self._add_titles("criteria", [one.title or one.key for one in opinion.criteria or ()])
         named = set(item.policies) if item.completions else set()
         if named & self.own:
             raise RowError(
@@ -240,3 +263,13 @@ class Sources:
                 _("The project would have more than %(limit)s policies from elsewhere.") % {"limit": POLICIES}
             )
         self.new = new
+
+    def _add_titles(self, kind: str, titles: Iterable[str]) -> None:
+        known = self._titles[kind]
+        if new := {*titles} - known:
+            if len(known) + len(new) > ASPECTS_LIMIT:
+                raise RowError(
+                    _("The project would have more than %(limit)s %(name)s, with those of files.")
+                    % {"limit": ASPECTS_LIMIT, "name": kind}
+                )
+            known |= new

@@ -38,10 +38,18 @@ class PromptState:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+class CriterionSaid(NamedTuple):
+    """The say of an annotator by one criterion, with the key of the better completion."""
+
+    verdict: str
+    preferred: str = ""
+    strength: int | None = None
+
+
 class Said(NamedTuple):
     """A verdict of an annotator from elsewhere, with the keys of the better completion and of the one on the left.
 
-    None, and an empty `left`, are not known.
+    `reasons` and `criteria` are by the keys that the project has for them. None, and an empty `left`, are not known.
     """
 
     verdict: str
@@ -52,6 +60,12 @@ class Said(NamedTuple):
     at: datetime | None = None
     left: str = ""
     too_fast: bool | None = None
+    late: bool | None = None
+    reasons: tuple[str, ...] | None = None
+    criteria: Mapping[str, CriterionSaid] | None = None
+
+
+NOTHING = Said("", too_fast=False, late=False, reasons=(), criteria={})
 
 
 @dataclass(eq=False)
@@ -167,7 +181,7 @@ def pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
 
 def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: str) -> Iterator[Difference]:
     """Yield in what an annotator said otherwise before, as one difference. What a row does not say stays."""
-    here = known.said._replace(too_fast=bool(known.said.too_fast))
+    here = _completed(known.said, NOTHING)
     is_same = (here.verdict, here.preferred) == (said.verdict, said.preferred)
     strength = said.strength or (here.strength if is_same else None)
     there = Said(
@@ -178,14 +192,24 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
         here.seconds if said.seconds is None else said.seconds,
         said.at or here.at,
         said.left or here.left,
-        bool(here.too_fast if said.too_fast is None and is_same else said.too_fast),
+        said.too_fast,
+        said.late,
+        said.reasons,
+        said.criteria,
     )
+    there = _completed(there, here if is_same else NOTHING)
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
         before, after = _in_words(here, item), _in_words(there, item)
         if here._replace(left=there.left) == there:
             name = _("the completion that “%(name)s” saw on the left") % {"name": printable(annotator, 40)}
             before, after = (side_of(item, one.left) or "" for one in (here, there))
+        elif here._replace(reasons=there.reasons) == there:
+            name = _("what “%(name)s” gave as reasons") % {"name": printable(annotator, 40)}
+            before, after = (", ".join(one.reasons or ()) for one in (here, there))
+        elif here._replace(criteria=there.criteria) == there:
+            name = _("what “%(name)s” said by criteria") % {"name": printable(annotator, 40)}
+            before, after = (_criteria_in_words(one, item) for one in (here, there))
         elif before == after:
             before, after = (_rest_in_words(one) for one in (here, there))
         yield Difference(known, "said", name, before, after, value=there)
@@ -200,8 +224,26 @@ def _in_words(said: Said, item: Item) -> str:
     return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
 
 
+def _completed(said: Said, before: Said) -> Said:
+    """Return a verdict with the marks, reasons and criteria of `before` where it does not say them."""
+    return said._replace(
+        too_fast=before.too_fast if said.too_fast is None else said.too_fast,
+        late=before.late if said.late is None else said.late,
+        reasons=before.reasons if said.reasons is None else said.reasons,
+        criteria=before.criteria if said.criteria is None else said.criteria,
+    )
+
+
+def _criteria_in_words(said: Said, item: Item) -> str:
+    return ", ".join(
+        f"{key} {side_of(item, one.preferred) or one.verdict} {one.strength or ''}".strip()
+        for key, one in (said.criteria or {}).items()
+    )
+
+
 def _rest_in_words(said: Said) -> str:
-    values = (*([_("too fast")] if said.too_fast else []), *said[2:-2])  # what is cut is the end
+    marks = [word for word, is_said in ((_("too fast"), said.too_fast), (_("late"), said.late)) if is_said]
+    values = (*marks, said.strength, said.rationale, said.seconds, said.at)  # what is cut is the end
     rest = ["…" if isinstance(value, Digest) else value for value in values]
     return json.dumps(rest, default=str, ensure_ascii=False)
 

@@ -18,7 +18,7 @@ from annotate.errors import RefusalError
 from annotate.imports.matching import Matcher, one_of, stored_key
 from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError
 from annotate.imports.records import BATCH, ImportRefusedError, Item, Sources
-from annotate.imports.states import OpinionState, PairState, PromptState
+from annotate.imports.states import CriterionSaid, OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt, prompt_columns
 from annotate.models.conflicts import count_new_tables, has_claims_first, reserve_keys, store_rows
@@ -140,11 +140,11 @@ def _write_placed(matcher: Matcher, batch: str) -> None:
         pair.pk, pair.is_new = pk, True
     judged = [pair for pair in pairs if pair.opinions]
     if has_claims_first():
-        _write_opinions(project, judged, batch)
+        _write_opinions(matcher, judged, batch)
         _write_pairs(project, new, batch, are_counted=True)
     else:
         _write_pairs(project, new, batch, are_counted=False)
-        _write_opinions(project, judged, batch)
+        _write_opinions(matcher, judged, batch)
     _write_changes(matcher.prompts.values(), pairs)
 
 
@@ -310,8 +310,9 @@ def _write_changes(prompts: Iterable[PromptState], pairs: Iterable[PairState]) -
             Comparison.objects.filter(repeat_of=pk).update(metadata=columns["metadata"])
 
 
-def _write_opinions(project: Project, pairs: list[PairState], batch: str) -> None:
+def _write_opinions(matcher: Matcher, pairs: list[PairState], batch: str) -> None:
     """Record what annotators from elsewhere said, and what they said otherwise before."""
+    project = matcher.project
     said = [
         (pair, name, opinion) for pair in pairs for name, opinion in pair.opinions.items() if opinion.changes
     ]
@@ -325,6 +326,8 @@ def _write_opinions(project: Project, pairs: list[PairState], batch: str) -> Non
     for pair, _name, opinion in said:
         if not pair.is_new:
             more[pair.pk or 0] += opinion.takes_place - opinion.has_place
+    matcher.reasons.store(key for _pair, _name, one in said for key in one.said.reasons or ())
+    matcher.criteria.store(key for _pair, _name, one in said for key in one.said.criteria or ())
     given = [_judgment(pair, annotators[name], opinion) for pair, name, opinion in said]
     change_needed({pk: count for pk, count in more.items() if count})
     record_imported(project, given, batch)
@@ -353,7 +356,18 @@ def _judgment(pair: PairState, annotator: int, opinion: OpinionState) -> Importe
         replaces=opinion.judgment,
         first_at=opinion.first_at,
         too_fast=bool(said.too_fast),
+        late=bool(said.late),
+        reasons=said.reasons or (),
+        criteria={key: _criterion(pair, one) for key, one in (said.criteria or {}).items()},
     )
+
+
+def _criterion(pair: PairState, said: CriterionSaid) -> dict[str, Any]:
+    """Return what was said by a criterion as a judgment holds it."""
+    columns: dict[str, Any] = {"verdict": said.verdict}
+    if said.preferred:
+        columns |= {"preferred_id": pair.completions[said.preferred], "strength": said.strength}
+    return columns
 
 
 def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """A project's reasons and criteria, as judgments hold them: found by key, and counted."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db.models import Count, Q, TextField
 from django.db.models.functions import Cast
+from django.utils.text import slugify
 
 from annotate.models import Aspect, Judgment, Project
+from annotate.models.aspects import new_key
 
 
 def find_aspect(aspects: Sequence[Aspect], name: object) -> Aspect | None:
@@ -39,3 +42,48 @@ def _counts(judgments: Any, aspects: Sequence[Aspect], holding: Mapping[str, Q])
     columns = {f"n{number}": Count("pk", filter=holding[one.key]) for number, one in enumerate(aspects)}
     counts = judgments.aggregate(**columns)
     return {one.key: counts[f"n{number}"] for number, one in enumerate(aspects)}
+
+
+# --- Named by files ----------------------------------------------------------------------------------------------
+
+KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
+
+
+class KnownAspects:
+    """A project's aspects of one kind, removed ones too, with those that a file adds, which no annotator is asked for.
+
+    `kind` is the column that holds them: `reasons` or `criteria`. The title decides which is meant: keys are made of
+    titles, and two projects may give one key to two criteria.
+    """
+
+    def __init__(self, project: Project, kind: str) -> None:
+        self.project, self.kind = project, kind
+        stored = project.all_reasons if kind == "reasons" else project.all_criteria
+        self._by_key = {one.key: one for one in stored}
+        # Of two with one title, the one that is asked for.
+        ordered = sorted(stored, key=lambda one: not one.is_removed)
+        self._keys = {one.title: one.key for one in ordered}
+        self._stored = set(self._by_key)
+
+    def find(self, title: str, key: str = "") -> str:
+        """Return the key of an aspect that a file calls so. One that the project does not have is added.
+
+        An older file says the `key` alone.
+        """
+        if found := self._keys.get(title or key):
+            return found
+        same = self._by_key.get(key)
+        if not title and same and slugify(same.title) == key:
+            return key
+        title = title or key
+        is_free = KEY.fullmatch(key) is not None and key not in self._by_key
+        added = Aspect(key if is_free else new_key(title, self._by_key), title, is_removed=True)
+        self._by_key[added.key], self._keys[title] = added, added.key
+        return added.key
+
+    def store(self, used: Iterable[str]) -> None:
+        """Keep those of the aspects with these keys that the project, which is locked, does not have."""
+        if used := set(used) - self._stored:
+            self._stored |= used
+            column = [one.stored() for key, one in self._by_key.items() if key in self._stored]
+            Project.objects.filter(pk=self.project.pk).update(**{self.kind: column})

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from secrets import token_bytes
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -44,6 +45,9 @@ class ImportedJudgment(NamedTuple):
     replaces: int | None = None
     first_at: datetime | None = None
     too_fast: bool = False
+    late: bool = False
+    reasons: Sequence[str] = ()
+    criteria: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     @property
     def state(self) -> Claim.State:
@@ -107,6 +111,9 @@ def _judgment(given: ImportedJudgment, token: str, now: datetime) -> Row:
         "rationale": given.rationale,
         "seconds": given.seconds,
         "too_fast": given.too_fast,
+        "late": given.late,
+        "reasons": list(given.reasons),
+        "criteria": dict(given.criteria),
         "replaces_id": given.replaces,
         "first_at": min(given.first_at or at, at),
         "created_at": at,

@@ -88,12 +88,13 @@ def comparison_rows(
         .values_list(*with_json_as_text(_Judged._fields))
         .iterator(chunk_size=AT_A_TIME)
     )
-    reasons = project.all_reasons
+    reasons, criteria = project.all_reasons, project.all_criteria
     for some in chunks(map(_Judged._make, comparisons), AT_A_TIME):
         said = _read_judgments(judgments, [comparison.pk for comparison in some])
         for comparison in some:
             if len(said[comparison.pk]) >= settings.min_judgments:
-                yield _row(comparison, [_judgment(one, comparison, reasons) for one in said[comparison.pk]])
+                theirs = [_judgment(one, comparison, reasons, criteria) for one in said[comparison.pk]]
+                yield _row(comparison, theirs)
 
 
 def _read_judgments(judgments: Any, comparisons: Iterable[int]) -> dict[int, list[_Said]]:
@@ -131,7 +132,8 @@ def _row(judged: _Judged, judgments: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _judgment(said: _Said, judged: _Judged, reasons: list[Aspect]) -> dict[str, Any]:
+def _judgment(said: _Said, judged: _Judged, reasons: list[Aspect], criteria: list[Aspect]) -> dict[str, Any]:
+    by_criterion = parse(said.criteria)
     return {
         "judgment": said.pk,
         "annotator": pseudonym(said.annotator_id),
@@ -141,7 +143,8 @@ def _judgment(said: _Said, judged: _Judged, reasons: list[Aspect]) -> dict[str, 
         "imported": bool(said.import_batch),
         "rationale": said.rationale,
         "reasons": titles_of(reasons, parse(said.reasons)),
-        "criteria": {key: _by_side(one, judged) for key, one in parse(said.criteria).items()},
+        "criteria": {key: _by_side(one, judged) for key, one in by_criterion.items()},
+        "criterion_titles": titles_of(criteria, by_criterion),
         "seconds": said.seconds,
         "late": said.late,
         "too_fast": said.too_fast,

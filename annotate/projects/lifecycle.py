@@ -130,6 +130,7 @@ def change_settings(
     if base_model:
         _check_files(project, base_model)
     with transaction.atomic():
+        _keep_aspects(project, columns)
         project.save(update_fields=columns)
         if changed:
             # The trail is the history of the guidelines: each version as it was saved.
@@ -139,6 +140,15 @@ def change_settings(
             _start_from(project, base_model)
     if apply_needed:
         change_needed(project, project.judgments_needed)
+
+
+def _keep_aspects(project: Project, columns: Sequence[str]) -> None:
+    """Keep reasons and criteria that an import added since the project was read: judgments hold their keys."""
+    stored = Project.objects.select_for_update(no_key=True).only("reasons", "criteria").get(pk=project.pk)
+    for name in {"reasons", "criteria"} & {*columns}:
+        here = getattr(project, name)
+        known = {one["key"] for one in here}
+        setattr(project, name, [*here, *(one for one in getattr(stored, name) if one["key"] not in known)])
 
 
 def change_needed(project: Project, needed: int) -> None:

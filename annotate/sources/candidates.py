@@ -22,6 +22,19 @@ class Answer(NamedTuple):
     metadata: Mapping[str, Any] = MappingProxyType({})
 
 
+class CriterionOpinion(NamedTuple):
+    """One annotator’s say by one criterion. `preferred` is the place of the better answer.
+
+    The key and the title are those of the file. One of them may be empty.
+    """
+
+    key: str
+    title: str
+    verdict: str
+    preferred: int | None = None
+    strength: int | None = None
+
+
 class Opinion(NamedTuple):
     """One annotator’s say about a candidate’s answers.
 
@@ -30,6 +43,7 @@ class Opinion(NamedTuple):
     file, and empty where the file has one annotator without a name.
     `names_best` says that the scores name the best of several answers: equal scores of two others say nothing of them.
     `left` is the place of the answer that this annotator saw on the left, where the file says so of each of them.
+    `reasons` are titles. They and `criteria` are None where the file does not say them.
     """
 
     scores: tuple[float | None, ...] = ()
@@ -42,6 +56,9 @@ class Opinion(NamedTuple):
     names_best: bool = False
     left: int | None = None
     too_fast: bool | None = None  # as the file calls it
+    late: bool | None = None  # the same
+    reasons: tuple[str, ...] | None = None
+    criteria: tuple[CriterionOpinion, ...] | None = None
 
 
 @dataclass
@@ -51,7 +68,8 @@ class Candidate:
     `losses` names what of the record cannot be taken (“images referred to by URL”): such a candidate is imported only
     where the person agrees to do without. `sides_known` says that the answers stand in the order in which all
     annotators saw them, the left one first. Where it differed, each opinion says its `left`. `names` are the keys of
-    the record that have the answers, if each has one: an error names them.
+    the record that have the answers, if each has one: an error names them. `left_out` counts by name what the format
+    knows and no import takes.
     """
 
     prompt: Content
@@ -67,6 +85,7 @@ class Candidate:
     sides_known: bool = False
     losses: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=(), compare=False)
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 def order_completions(

@@ -46,6 +46,7 @@ class Lines:
     container: str
     compression: str = ""
     encoding: str = ""  # empty where the container fixes it
+    is_unsure: bool = False  # of the encoding, which was found and not said
     separator: str = ""
     is_turned: bool = False
     sheets: tuple[str, ...] = ()  # of a workbook
@@ -75,7 +76,8 @@ def as_lines(
                 sheets, read = tuple(told.get("sheets", ())), told.get("sheet", "")
                 yield Lines(copy, "jsonl", found, packed, is_turned=True, sheets=sheets, sheet=read)
             return
-        encoding = encoding or encodings.detect(inside)
+        said, encoding = encoding, encoding or encodings.detect(inside)
+        is_unsure = not said and not encodings.is_sure(inside, encoding)
         suffix = container or containers.name_suffix(inner_name or name)
         with _recoded(inside, encoding, limit) as text:
             head = text.read(containers.HEAD).decode("utf-8", "replace")
@@ -83,17 +85,17 @@ def as_lines(
             if found == "json":
                 with _copy() as copy:
                     _write_records(_json_records(text), copy, limit)
-                    yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
+                    yield Lines(copy, "jsonl", found, packed, encoding, is_unsure, is_turned=True)
                 return
             if found == "jsonl" and (turn := _find_turn(_first_line(text)[0])):
                 with _copy() as copy:
                     _write_records(turn(message_trees.read_lines(text)), copy, limit)
-                    yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
+                    yield Lines(copy, "jsonl", found, packed, encoding, is_unsure, is_turned=True)
                 return
             separator = tables.find_separator(head, containers.COLUMNS) if found == "csv" else ""
             text.seek(0)
             is_turned = text is not file
-            yield Lines(text, found, found, packed, encoding, separator, is_turned)
+            yield Lines(text, found, found, packed, encoding, is_unsure, separator, is_turned)
 
 
 def sample(file: BinaryIO) -> list[str]:

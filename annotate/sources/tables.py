@@ -1,6 +1,6 @@
 """Tables: the separator of a CSV, and the rows of Parquet and XLSX as records.
 
-A cell without a value is left out of its record. The cells of XLSX are texts, as in a CSV of the same sheet.
+A cell without a value is left out of its record, but for a prompt. The cells of XLSX are texts, as those of a CSV.
 """
 
 import base64
@@ -34,7 +34,16 @@ CHUNK = 1024 * 1024
 IMPORT_ID = re.compile(r'\{"ImportId":')  # in a row of Qualtrics
 PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
+PROMPT = "prompt"
+KEPT = (PROMPT, "initial_reason_steps")  # the columns of which an empty cell says that the text is empty
+
 Record = dict[str, Any]
+
+# Of two such columns, an empty cell beside a filled one is an empty completion.
+TWINS = (
+    ("completion_a", "completion_b"), ("chosen", "rejected"), ("response_a", "response_b"), ("answer_a", "answer_b"),
+    ("output_1", "output_2"), ("answer1", "answer2"), ("response1", "response2"),
+)  # fmt: skip
 
 
 class TableRow(dict[str, Any]):
@@ -44,6 +53,18 @@ class TableRow(dict[str, Any]):
 def like(record: Mapping[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     """Return a part of a record as a row of a table where the record is one."""
     return TableRow(part) if isinstance(record, TableRow) else part
+
+
+def fill_cells(row: Mapping[str, str]) -> Record:
+    """Return a row of texts without its empty cells, which say nothing, as a record.
+
+    An empty prompt, or completion of two, says that it is empty: without its key, the prompt would be inside both.
+    """
+    kept = {name: value for name, value in row.items() if value or name in KEPT}
+    for twins in TWINS:
+        if any(name in kept for name in twins):
+            kept |= {name: "" for name in twins if name in row and name not in kept}
+    return kept
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------------
@@ -101,7 +122,7 @@ def parquet_records(file: BinaryIO) -> Iterator[Record]:
             )
         for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, use_threads=False):
             for row in batch.to_pylist(maps_as_pydicts="lossy"):
-                yield {name: value for name, value in row.items() if value is not None}
+                yield {name: value for name, value in row.items() if value is not None or name == PROMPT}
     except pa.ArrowMemoryError:  # an ArrowException, too, but no fault of the file's form
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -165,7 +186,20 @@ def _sheet_records(rows: list[list[Any]]) -> Iterator[Record | None]:
             yield None
             continue
         named = name_columns([*columns, *[""] * (len(cells) - len(columns))])
-        yield {name: cell for name, cell in zip(named, cells, strict=False) if cell}
+        yield fill_cells(_named_cells(named, cells, number + 1))
+
+
+def _named_cells(names: Sequence[str], cells: Sequence[str], number: int) -> dict[str, str]:
+    """Return the cells of a row by the names of their columns. Raises FileError where two of one name have a value."""
+    row = dict.fromkeys(names, "")
+    for name, cell in zip(names, cells, strict=False):
+        if cell and row[name]:
+            raise FileError(
+                _("Two columns are called “%(name)s”, and row %(number)s has a value in both.")
+                % {"name": printable(name, 40), "number": f"{number:,}"}
+            )
+        row[name] = row[name] or cell
+    return row
 
 
 def _names_in(row: Sequence[Any]) -> list[str]:

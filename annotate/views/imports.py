@@ -218,6 +218,8 @@ def _unused(counts: dict[str, int]) -> list[tuple[str, int]]:
         "unjudged": _("Pairs that no annotator judged"),
         "disagreed": _("Pairs without one agreed verdict"),
         "metadata": _("Values of metadata that are too large"),
+        "held_out": _("Prompts held out there: here the share of this project decides"),
+        "arms": _("Arms of the draw that made a comparison"),
         "parts": _("Parts of a record, such as replies without a rank"),
     }
     return [(labels.get(name, name), count) for name, count in counts.items() if count]

@@ -19,8 +19,8 @@ from django.conf import settings
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.states import Digest
 from annotate.imports.writing import NEWS, News
-from annotate.models import Import
-from annotate.sources.candidates import order_completions
+from annotate.models import Import, Judgment
+from annotate.sources.candidates import CriterionOpinion, order_completions
 
 CACHE_KILOBYTES = 16 * 1024
 NAMED = 2  # records kept of an id: one of two that differ differs from any third
@@ -32,7 +32,8 @@ TABLES = (
     "prompt_id BLOB, prompt_metadata BLOB, id BLOB, metadata BLOB, "
     "policy_a INTEGER, policy_b INTEGER, gold TEXT, withdrawn INTEGER)",
     "CREATE TABLE IF NOT EXISTS opinion (key BLOB, number INTEGER, verdict TEXT, preferred INTEGER, strength INTEGER, "
-    "rationale BLOB, seconds REAL, at TEXT, on_left INTEGER, too_fast INTEGER, PRIMARY KEY (key, number)) "
+    "rationale BLOB, seconds REAL, at TEXT, on_left INTEGER, too_fast INTEGER, late INTEGER, "
+    "reasons BLOB, criteria BLOB, PRIMARY KEY (key, number)) "
     "WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS meaning "
     "(key BLOB, other BLOB, number INTEGER, PRIMARY KEY (key, other)) WITHOUT ROWID",
@@ -126,8 +127,8 @@ class EarlierRecords:
             for said in item.opinions
         }.items():
             look = (
-                "SELECT number, verdict, preferred, strength, rationale, seconds, at, on_left, too_fast "
-                "FROM opinion WHERE key = ?"
+                "SELECT number, verdict, preferred, strength, rationale, seconds, at, on_left, too_fast, late, "
+                "reasons, criteria FROM opinion WHERE key = ?"
             )
             for number, *said in self._database.execute(look, (key,)):
                 opinions.setdefault(number, []).append(_opinion(annotator, said, texts))
@@ -175,9 +176,12 @@ class EarlierRecords:
                 at,
                 said.left,
                 said.too_fast,
+                said.late,
+                _kept_aspects(said.reasons),
+                _kept_aspects(said.criteria),
             )
             self._database.execute(
-                "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (key, self._count, *kept),
             )
 
@@ -236,7 +240,11 @@ class _Texts:
     def __init__(self, items: Iterable[Item]) -> None:
         self._texts: dict[bytes, str] = {}
         self._metadata: dict[bytes, Mapping[str, Any]] = {}
+        self._aspects: dict[bytes | None, tuple[Any, ...] | None] = {None: None}
         for item in items:
+            for opinion in item.opinions:
+                for aspects in (opinion.reasons, opinion.criteria):
+                    self._aspects[_kept_aspects(aspects)] = aspects
             said = (opinion.rationale for opinion in item.opinions)
             for text in (*item.keys, item.prompt_external_id, item.external_id, *said):
                 self._texts[_hash(text)] = text
@@ -251,6 +259,14 @@ class _Texts:
         """Return the key of a completion. That of messages has a NUL at its start, and is asked of no database."""
         return self._texts.get(digest) or f"\0{digest.hex()}"
 
+    def reasons(self, digest: bytes | None) -> tuple[str, ...] | None:
+        return self._aspects[digest] if digest in self._aspects else (Digest(f" {_hex(digest)}"),)
+
+    def criteria(self, digest: bytes | None) -> tuple[CriterionOpinion, ...] | None:
+        if digest in self._aspects:
+            return self._aspects[digest]
+        return (CriterionOpinion("", Digest(f" {_hex(digest)}"), Judgment.Verdict.TIE),)
+
     def metadata(self, digest: bytes | None) -> Mapping[str, Any] | None:
         if digest is None:
             return None
@@ -259,7 +275,7 @@ class _Texts:
 
 
 def _opinion(annotator: str, said: list[Any], texts: _Texts) -> PairOpinion:
-    verdict, preferred, strength, rationale, seconds, at, left, too_fast = said
+    verdict, preferred, strength, rationale, seconds, at, left, too_fast, late, reasons, criteria = said
     time = datetime.fromisoformat(at) if at else None
     why = texts.text(rationale)
     return PairOpinion(
@@ -272,6 +288,9 @@ def _opinion(annotator: str, said: list[Any], texts: _Texts) -> PairOpinion:
         time,
         left,
         None if too_fast is None else bool(too_fast),
+        None if late is None else bool(late),
+        texts.reasons(reasons),
+        texts.criteria(criteria),
     )
 
 
@@ -286,6 +305,14 @@ def _metadata(item: Item) -> Mapping[str, Any] | None:
 
 def _kept(text: str) -> bytes | None:
     return _hash(text) if text else None
+
+
+def _kept_aspects(said: tuple[Any, ...] | None) -> bytes | None:
+    return None if said is None else _hash("aspects", json.dumps(said))
+
+
+def _hex(digest: bytes | None) -> str:
+    return (digest or b"").hex()
 
 
 def _kept_metadata(metadata: Mapping[str, Any] | None) -> bytes | None:

@@ -13,6 +13,7 @@ import orjson
 import zstandard
 
 from annotate.imports.records import Item, PairOpinion
+from annotate.sources.candidates import CriterionOpinion
 
 LENGTH = 4  # bytes, before each block
 LEVEL = 1  # of compression: the fastest
@@ -75,7 +76,8 @@ def _row(line: int, item: Item) -> list[Any]:
         item.withdrawn,
         [
             (said.annotator, said.verdict, said.preferred, said.strength, said.rationale, said.seconds,
-             said.at.isoformat() if said.at else None, said.left, said.too_fast)
+             said.at.isoformat() if said.at else None, said.left, said.too_fast, said.late, said.reasons,
+             said.criteria and list(map(tuple, said.criteria)))
             for said in item.opinions
         ],
     ]  # fmt: skip
@@ -103,6 +105,18 @@ def _item(digest: str, *values: Any) -> Item:
 
 
 def _opinion(annotator: str, verdict: str, preferred: Any, *rest: Any) -> PairOpinion:
-    strength, rationale, seconds, at, left, too_fast = rest
-    time = datetime.fromisoformat(at) if at else None
-    return PairOpinion(annotator, verdict, preferred, strength, rationale, seconds, time, left, too_fast)
+    strength, rationale, seconds, at, left, too_fast, late, reasons, criteria = rest
+    return PairOpinion(
+        annotator,
+        verdict,
+        preferred,
+        strength,
+        rationale,
+        seconds,
+        datetime.fromisoformat(at) if at else None,
+        left,
+        too_fast,
+        late,
+        None if reasons is None else tuple(reasons),
+        None if criteria is None else tuple(CriterionOpinion(*one) for one in criteria),
+    )

@@ -107,6 +107,8 @@ class Command(BaseCommand):
     def choose(self, found: lines.Lines, becomes: str | None, given: dict[str, Any]) -> Options:
         """Return how the file is read. Raises CommandError if that is not known."""
         options, _records = reception.inspect(found)
+        if found.is_unsure and not given["dry_run"]:
+            raise FileError(unsure(found))
         options = replace(
             options,
             pairs=given["pairs"],
@@ -223,6 +225,8 @@ class Command(BaseCommand):
                 self.stdout.write(
                     f"  and {wrong - SHOWN:,} more" + ("." if given["bad"] else "; --bad FILE lists all.")
                 )
+        if options.is_unsure:
+            self.stdout.write("The encoding is unsure: look at the letters, and give it with --encoding.")
         if given["dry_run"]:
             self.stdout.write("This was a dry run: nothing was imported.")
             return
@@ -234,6 +238,15 @@ class Command(BaseCommand):
             self.stdout.write("Rows that differ were left as they are: --update takes what the file says.")
 
 
+def unsure(found: lines.Lines) -> str:
+    """Return what to do with a file whose encoding is a guess, with its first lines by that."""
+    shown = "\n".join(f"  {line}" for line in lines.sample(found.file))
+    return (
+        f"The encoding is unsure: it looks like {encodings.name_encoding(found.encoding)}. These are lines of it:\n"
+        f"{shown}\nIf their letters are right, give --encoding {found.encoding}. If not, give the right one."
+    )
+
+
 def described(options: Options) -> dict[str, Any]:
     """Return how a file was read, for the report."""
     return {
@@ -242,6 +255,7 @@ def described(options: Options) -> dict[str, Any]:
         "container": options.container,
         "compression": options.compression or None,
         "encoding": options.encoding or None,
+        "encoding_unsure": options.is_unsure,
         "sheet": options.sheet or None,
         "separator": options.separator if options.container == "csv" else None,
     }

@@ -167,7 +167,12 @@ def seconds(value: object) -> float | None:
 
 
 def join(instruction: str, more: object) -> str:
-    """Return an instruction with its input on the next line, as LLaMA-Factory joins them."""
+    """Return an instruction with its input on the next line, as LLaMA-Factory joins them.
+
+    Raises RecordError where the instruction is blank: in a table its cell would be missing.
+    """
+    if not instruction.strip():
+        raise RecordError(_("%(name)s is empty.") % {"name": "instruction"}, "instruction")
     return f"{instruction}\n{more}" if isinstance(more, str) and more.strip() else instruction
 
 

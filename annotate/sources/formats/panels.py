@@ -1,6 +1,7 @@
 """Two completions in columns, and a column with the verdicts of each annotator."""
 
 import re
+from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
@@ -21,7 +22,7 @@ from annotate.sources.formats.verdicts import (
 from annotate.sources.tables import like
 from primitives.text import printable
 
-FEWEST = 2  # columns: one alone is of what it says, and not of who says it
+FEWEST = 2  # columns of a file: one alone is of what it says, and not of who says it
 PERSON = "rater|annotator|ann|judge|worker|labell?er|evaluator|reviewer|expert|coder"
 # A word for a person, and one number or one name: “rater_1_choice” is about what a rater said.
 RATER = re.compile(rf"({PERSON})(?:[ _-]*([0-9]+)|[ _-]+([^\W_]+))", re.IGNORECASE)
@@ -57,7 +58,7 @@ def _is_blank(value: object) -> bool:
 def _find_columns(record: Record) -> tuple[list[str], list[str]]:
     """Return the columns of two completions and of their raters, or none."""
     raters = _find_raters(record)
-    answers = find_answers(record) if len(raters) >= FEWEST else []
+    answers = find_answers(record) if raters else []
     if len(answers) != 2 or not find_prompt(record, answers):
         return [], []
     return answers, raters
@@ -74,6 +75,11 @@ def _fits(record: Record) -> bool:
         and not holds_verdict(others)
         and not any(read_verdict(value, answers) for value in others.values())
     )
+
+
+def _are_of_several(records: Sequence[Record]) -> bool:
+    """Return whether the records have verdicts of several annotators. Blank cells of a table are not in its rows."""
+    return len({key for record in records for key in _find_raters(record)}) >= FEWEST
 
 
 def _find_unclear(record: Record, answers: list[str], raters: list[str]) -> str:
@@ -118,5 +124,6 @@ RATERS = Format(
     _fits,
     _read,
     explain=_explain,
+    fits_together=_are_of_several,
     opens_cells=True,
 )

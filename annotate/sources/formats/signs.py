@@ -32,7 +32,7 @@ FOREIGN = (
 # Keys near it, which say it where their value is a verdict or a number: “reward_model” does not.
 NEAR = re.compile(
     r"(?<![a-z])which(?![a-z])|(?<![a-z])wins?$|(?<![a-z])margin|feedback|annotations?$"
-    r"|rewards$|reward.*(diff|gap|delta|[-_ ]?[ab0-9]$)",
+    r"|(?<![a-z])(likert|slider|s[xb]s)(?![a-z])|rewards$|reward.*(diff|gap|delta|[-_ ]?[ab0-9]$)",
     re.IGNORECASE,
 )
 # Keys that say it where their value is a verdict or a number, and may be about anything else.

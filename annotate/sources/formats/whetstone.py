@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
-from annotate.sources.candidates import Answer, Candidate, Opinion, holds_completions
+from annotate.sources.candidates import Answer, Candidate, CriterionOpinion, Opinion, holds_completions
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
@@ -157,6 +157,13 @@ PAIRS_TO_JUDGE = Format(
 )
 
 
+def _left_out(record: Record) -> dict[str, int]:
+    """Return what a project decides itself of its prompts and comparisons, if the one that wrote the record did."""
+    has_arm = record.get("arm") not in (None, "") or record.get("propensity") not in (None, "")
+    said = {"held_out": record.get("held_out") in (True, "true", "True"), "arms": has_arm}
+    return {name: 1 for name, is_said in said.items() if is_said}
+
+
 # --- Exported pairs ----------------------------------------------------------------------------------------------
 
 SIDES = ("chosen", "rejected")
@@ -212,6 +219,7 @@ def _read_export(record: Record) -> Candidate:
         prompt_external_id=fields.name_of(record.get("prompt_external_id")),
         prompt_metadata=_object(record, "prompt_metadata"),
         names=sides,
+        left_out=_left_out(record),
     )
 
 
@@ -299,13 +307,14 @@ def _read_judged(record: Record) -> Candidate:
     if known.get("gold") is None:
         known.pop("gold", None)
     judgments = fields.objects(record, "judgments")
-    return replace(_read(known, in_cells=in_cells), opinions=tuple(map(_judgment, judgments)))
+    candidate = _read(known, in_cells=in_cells)
+    return replace(candidate, opinions=tuple(map(_judgment, judgments)), left_out=_left_out(record))
 
 
 def _judgment(judgment: Record) -> Opinion:
     verdict, rationale = judgment["verdict"], judgment.get("rationale")
     scores = {"a": fields.chosen(0), "b": fields.chosen(1), "tie": (0.5, 0.5)}.get(str(verdict), ())
-    strength, too_fast = judgment.get("strength"), judgment.get("too_fast")
+    strength, too_fast, late = (judgment.get(key) for key in ("strength", "too_fast", "late"))
     return Opinion(
         scores,
         "" if scores else str(verdict),
@@ -316,6 +325,40 @@ def _judgment(judgment: Record) -> Opinion:
         fields.moment(judgment.get("at")),
         left={"a": 0, "b": 1}.get(str(judgment.get("left"))),
         too_fast=too_fast if isinstance(too_fast, bool) else None,
+        late=late if isinstance(late, bool) else None,
+        reasons=_reasons(judgment),
+        criteria=_criteria(judgment),
+    )
+
+
+def _reasons(judgment: Record) -> tuple[str, ...] | None:
+    """Return the titles of a judgment's reasons, or None where it says nothing of reasons."""
+    found = judgment.get("reasons")
+    if found is None or found == "":
+        return None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise RecordError(_("%(name)s must be a list of texts.") % {"name": "reasons"}, "reasons")
+    return tuple(found)
+
+
+def _criteria(judgment: Record) -> tuple[CriterionOpinion, ...] | None:
+    """Return what a judgment says by criteria, or None where it says nothing of them. Older files name no titles."""
+    found, titles = judgment.get("criteria"), judgment.get("criterion_titles")
+    if found is None or found == "":
+        return None
+    if not isinstance(found, Mapping) or not all(isinstance(one, Mapping) for one in found.values()):
+        raise RecordError(_("%(name)s must be an object of objects.") % {"name": "criteria"}, "criteria")
+    if not isinstance(titles, list) or len(titles) != len(found):
+        titles = [""] * len(found)
+    return tuple(
+        CriterionOpinion(
+            key,
+            fields.name_of(title),
+            str(said.get("verdict")),
+            {"a": 0, "b": 1}.get(str(said.get("preferred"))),
+            None if said.get("strength") is None else int(fields.number(said["strength"], "criteria")),
+        )
+        for (key, said), title in zip(found.items(), titles, strict=True)
     )
 
 
@@ -350,6 +393,7 @@ def _read_kto(record: Record) -> Candidate:
         metadata=_object(record, "metadata"),
         prompt_external_id=fields.name_of(record.get("prompt_external_id")),
         prompt_metadata=_object(record, "prompt_metadata"),
+        left_out=_left_out(record),
     )
 
 

@@ -45,7 +45,10 @@ def judged_row(draw: Random) -> dict[str, Any]:
     """Return one of few comparisons with judgments, as an export writes them."""
     judgments = [
         {"judgment": 1, "annotator": draw.choice("uvw"), "verdict": draw.choice(["a", "b", "tie", "skip"]),
-         "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None, "left": draw.choice("ab")}
+         "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None, "left": draw.choice("ab"),
+         "late": draw.random() < 0.2,
+         "reasons": draw.choice([None, [], ["Clear"], ["Clear", "Short"]]),
+         "criteria": draw.choice([None, {}, {"help": {"verdict": "prefer", "preferred": "a", "strength": 1}}])}
         for _ in range(draw.randrange(3))
     ]  # fmt: skip
     first, second = draw.sample("abc", 2)

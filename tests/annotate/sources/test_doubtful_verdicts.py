@@ -152,6 +152,12 @@ def test_an_unclear_hint_does_not_become_a_comparison() -> None:
         read("side-by-side", record)
 
 
+@pytest.mark.parametrize("key", ["likert", "likert_score", "slider", "sxs_rating", "sbs score"])
+@pytest.mark.parametrize("value", [1, 7, -3, "5"])
+def test_a_scale_between_two_completions_is_not_forgotten(key: str, value: object) -> None:
+    assert find_format([{**TEXTS, key: value}]) is None
+
+
 def test_a_letter_that_names_the_other_author_is_refused() -> None:
     swapped = {**TEXTS, "model_a": "B", "model_b": "A", "winner": "A"}
     with pytest.raises(RecordError, match="“A” in winner is not a verdict that is known"):

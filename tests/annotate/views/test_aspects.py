@@ -7,8 +7,9 @@ import pytest
 
 from annotate.judgments import revising
 from annotate.judgments.judging import Verdict
-from annotate.models import Judgment, TrailEntry, stored_aspects
+from annotate.models import Judgment, Project, TrailEntry, stored_aspects
 from annotate.pairs.judgment_rows import judgment_rows
+from annotate.projects import lifecycle
 from tests.factories import say
 
 pytestmark = pytest.mark.once
@@ -99,6 +100,16 @@ def test_a_row_that_the_page_lacked_stays(page, project):
     page.post(URL, data)
     project.refresh_from_db()
     assert [one.key for one in project.all_reasons] == ["truer", "shorter", "newer"]
+
+
+def test_what_an_import_adds_while_settings_are_saved_stays(project, owner):
+    stale = Project.objects.get(pk=project.pk)
+    added = {"key": "newer", "title": "Newer", "removed": True}
+    Project.objects.filter(pk=project.pk).update(reasons=[added])
+    stale.reasons = stored_aspects(["Truer"])
+    lifecycle.change_settings(stale, owner, ["reasons"], changed=["reasons"])
+    project.refresh_from_db()
+    assert [one.key for one in project.all_reasons] == ["truer", "newer"]
 
 
 def test_places_order_the_rows(page, project):

@@ -89,6 +89,18 @@ def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, ch
     assert {name: remembered[name].value() for name in (*fields, "meaning_a")} == {**fields, "meaning_a": "0"}
 
 
+@pytest.mark.parametrize(
+    ("text", "is_unsure"), [("Напиши стих о весне", True), ("Напиши стих о весне".encode(), False)]
+)
+def test_an_unsure_encoding_is_told_before_anything_is_written(upload, check, text, is_unsure):
+    line = text if isinstance(text, bytes) else text.encode("koi8-r")
+    page, made = upload(b"prompt,topic\n" + line + b",x\n", "rows.csv")
+    assert ("The encoding of this file is unsure" in page.content.decode()) == is_unsure
+    assert not Prompt.objects.exists()
+    page, _made = check(made, encoding="koi8-r")
+    assert "is unsure" not in page.content.decode()
+
+
 def test_another_encoding_starts_the_check_again(upload, check, client_for, owner):
     texts = [
         "Où est passé le garçon ? Élève très doué, il préfère la forêt à l’école.",

@@ -94,13 +94,12 @@ STEP_DPO = Format(
 def _fits(record: Record) -> bool:
     if not are_completions(record):
         return False
-    if "prompt" in record:
+    are_chats = all(is_chat(record[side]) for side in CHOSEN)
+    if "prompt" in record and not (record["prompt"] is None and are_chats):
         return fields.has_contents(record, "prompt")
     if all(isinstance(record[side], str) for side in CHOSEN):
         return not any(_may_be_prompt(key, value) for key, value in record.items())
-    return all(is_chat(record[side]) for side in CHOSEN) and not fields.has_any(
-        record, "messages", "conversations", *fields.PROMPT_KEYS
-    )
+    return are_chats and not fields.has_any(record, "messages", "conversations", *fields.PROMPT_KEYS)
 
 
 def _may_be_prompt(key: object, value: object) -> bool:
