@@ -433,7 +433,7 @@ def test_two_invitations_accepted_at_once_make_one_member(project, admin, make_m
 
 def _accept(start, person, number):
     try:
-        start.wait(10)
+        start.wait(60)
         return invitations.accept(person, number)
     finally:
         connection.close()
