@@ -10,12 +10,18 @@ from typing import Any
 from unittest import TestCase
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as search
 
 from tests.databases import django_db_keepdb, django_db_setup, template  # noqa: F401 - fixtures
 from tests.migrations import newest  # noqa: F401 - a fixture
 
 # A shell starts background jobs with SIGINT ignored, which every process that a test interrupts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A search is as slow as the machine is busy, which is no fault.
+search.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+search.load_profile("tests")
 
 gc.disable()  # neither the modules of the application nor thousands of collected tests are garbage
 
