@@ -115,6 +115,27 @@ def test_a_worker_thought_dead_changes_nothing(in_folder: Round) -> None:
     assert state(in_folder) == before
 
 
+def test_a_link_out_of_the_run_directory_is_not_followed(in_folder: Round, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    courier = begin(in_folder)
+    write(in_folder, pairs_jsonl="a")
+    (in_folder.run_dir / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    courier.deliver()
+    courier.close()
+    assert state(in_folder) == {"pairs.jsonl": "a"}
+
+
+def test_what_a_page_may_be_reading_stays_for_one_state_more(in_folder: Round) -> None:
+    courier = begin(in_folder)
+    keys = []
+    for content in ("1", "12", "123"):
+        write(in_folder, metrics_jsonl=content)
+        courier.deliver()
+        keys.append(StoredFile.objects.get(path="metrics.jsonl").key)
+    courier.close()
+    assert [default_storage.exists(key) for key in keys] == [False, True, True]
+
+
 @pytest.mark.parametrize("was_here", [True, False])
 def test_a_folder_counts_only_where_the_last_attempt_was(in_folder: Round, was_here: bool) -> None:
     courier = begin(in_folder)
