@@ -282,6 +282,23 @@ def test_what_is_on_screen_comes_back_even_when_prefetched_since(project, teamma
     assert claim.state == "live"
 
 
+def test_what_was_on_screen_comes_first_after_leaving(project, teammate, make_comparisons):
+    make_comparisons(3)
+    live, _ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
+    queue.leave(project, teammate)
+    assert queue.claim(project, teammate) == live
+
+
+def test_what_was_given_back_last_comes_first(project, teammate, make_comparisons):
+    """However long each was to be held."""
+    make_comparisons(3)
+    live, ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
+    assert live.expires_at > ahead.expires_at
+    queue.release(live, now=later(1))
+    queue.release(ahead, now=later(2))
+    assert queue.claim(project, teammate, now=later(3)) == ahead
+
+
 def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, make_comparisons):
     make_comparisons(2)
     first = queue.claim(project, teammate)

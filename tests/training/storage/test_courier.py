@@ -8,6 +8,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
+from tests.waiting import wait_for
 from training.engine.rundir import RunDirectory
 from training.models import Round, StoredFile
 from training.provenance import consequences, forgetting
@@ -217,9 +218,21 @@ def test_states_are_put_now_and_then_beside_the_work(in_folder: Round, settings:
     courier = begin(in_folder)
     for content in ("1\n", "1\n2\n"):
         write(in_folder, metrics_jsonl=content)
-        while state(in_folder).get("metrics.jsonl") != content:
-            courier.tick()
+        wanted = {"metrics.jsonl": content}
+        wait_for(lambda wanted=wanted: courier.tick() or state(in_folder) == wanted)  # type: ignore[misc]
     courier.close()
+
+
+def test_no_state_is_put_before_it_is_due(in_folder: Round, settings: Any) -> None:
+    settings.CHECKPOINT_SECONDS = 3_600
+    courier = begin(in_folder)
+    write(in_folder, metrics_jsonl="1\n")
+    wait_for(lambda: courier.tick() or state(in_folder))
+    write(in_folder, metrics_jsonl="1\n2\n")
+    courier.tick()
+    courier.close()  # which lets what was begun end
+    courier.tick()
+    assert state(in_folder) == {"metrics.jsonl": "1\n"}
 
 
 def test_without_a_storage_nothing_is_carried(make_round: Any, on_machine: Any) -> None:
@@ -239,7 +252,10 @@ def test_scratch_of_rounds_that_are_over_is_removed(in_folder: Round) -> None:
     begin(in_folder).close()
     couriers.clear_leftovers()
     assert in_folder.run_dir.is_dir()
-    state_machine.cancel(in_folder)
+    state_machine.fail(in_folder, "A resumed round may go on from it.")
+    couriers.clear_leftovers()
+    assert in_folder.run_dir.is_dir()
+    Round.objects.update(state=Round.State.CANCELLED)
     couriers.clear_leftovers()
     assert not in_folder.run_dir.exists()
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from annotate.errors import RefusalError
-from tests.training.using.openai_server import event, part, stream
+from tests.training.using.openai_server import completion, event, part, stream
 from training.endpoints import client, streaming
 from training.endpoints.addresses import find_place
 from training.endpoints.client import Server
@@ -60,6 +60,12 @@ def test_no_server_asks_for_a_pause_without_an_end(server: Any, monkeypatch: pyt
 def test_of_several_completions_the_first_is_read(server: Any) -> None:
     choices = [{"index": at, "delta": {"content": f"{at}"}, "finish_reason": "stop"} for at in (1, 0)]
     assert write_stream(server, event({"choices": choices}), event(b"[DONE]"))["text"] == "0"
+
+
+def test_an_answer_that_is_too_long_is_told_as_that(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_ANSWER", 1_000)
+    with pytest.raises(EndpointError, match="too long"):
+        write(server, (200, completion("so " * 1_000), {}))
 
 
 def test_a_stop_is_heard_before_the_first_pause(server: Any) -> None:
