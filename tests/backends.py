@@ -16,7 +16,7 @@ def backends() -> list[int]:
 
 
 def assert_no_connection_is_left() -> None:
-    wait_for(lambda: not backends(), 10)
+    wait_for(lambda: not backends(), 60)
 
 
 def end_connections() -> None:

@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +10,18 @@ from typing import Any
 from unittest import TestCase
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as search
 
 from tests.databases import django_db_keepdb, django_db_setup, template  # noqa: F401 - fixtures
 from tests.migrations import newest  # noqa: F401 - a fixture
 
 # A shell starts background jobs with SIGINT ignored, which every process that a test interrupts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A search is as slow as the machine is busy, which is no fault.
+search.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+search.load_profile("tests")
 
 gc.disable()  # neither the modules of the application nor thousands of collected tests are garbage
 
@@ -206,22 +211,17 @@ def make_comparisons(project: Any) -> Callable[..., list[Any]]:
 
 
 @pytest.fixture
-def commits_first() -> Iterator[Any]:
-    """Run an act in a transaction of another connection, which commits once this one has had time to wait for it."""
-    from django.db import connection, transaction
-
-    done, commit = threading.Event(), threading.Event()
-
-    def run(act: Callable[[], Any]) -> None:
-        try:
-            with transaction.atomic():
-                act()
-                done.set()
-                commit.wait(0.5)
-        finally:
-            done.set()
-            connection.close()
+def commits_first() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """commits_first(act): an act of another connection, which commits while the test's own waits for it."""
+    from tests.meetings import FirstToCommit
 
     with ThreadPoolExecutor(1) as pool:
-        yield lambda act: (pool.submit(run, act), done.wait(10))
-        commit.set()
+        made: list[FirstToCommit] = []
+
+        def begin(act: Callable[[], Any]) -> FirstToCommit:
+            made.append(FirstToCommit(pool, act))
+            return made[-1]
+
+        yield begin
+        for one in made:
+            one.result()

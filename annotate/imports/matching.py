@@ -31,7 +31,7 @@ from annotate.imports.states import (
 from annotate.judgments.aspects import KnownAspects
 from annotate.judgments.imported import holds_place
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
-from annotate.models.conflicts import find_keys, find_named
+from annotate.models.bulk.finding import find_keys, find_named
 from annotate.sources.candidates import order_completions
 from annotate.text.chats import EMPTY, content_key
 from primitives.text import printable

@@ -21,7 +21,7 @@ from annotate.imports.records import BATCH, ImportRefusedError, Item, Sources
 from annotate.imports.states import CriterionSaid, OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt, prompt_columns
-from annotate.models.conflicts import count_new_tables, has_claims_first, reserve_keys, store_rows
+from annotate.models.bulk.storing import count_new_tables, has_claims_first, reserve_keys, store_rows
 from annotate.people import external
 from annotate.sources.candidates import order_completions
 from annotate.text.chats import as_completion

@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from annotate.judgments.places import keep_imports_waiting
 from annotate.models import Claim, Comparison, Judgment, Project, is_current
-from annotate.models.conflicts import Row, again_on_race, store_rows
+from annotate.models.bulk.storing import Columns, store_rows
+from annotate.models.conflicts import again_on_race
 
 Verdict = Judgment.Verdict
 TAKEN_BACK_AT_A_TIME = 2_000
@@ -82,7 +83,7 @@ def _draw_tokens(count: int) -> Iterator[str]:
     return (drawn[at : at + TOKEN_BYTES].hex() for at in range(0, len(drawn), TOKEN_BYTES))
 
 
-def _claim(given: ImportedJudgment, token: str, at: datetime) -> Row:
+def _claim(given: ImportedJudgment, token: str, at: datetime) -> Columns:
     return {
         "comparison_id": given.comparison,
         "annotator_id": given.annotator,
@@ -96,7 +97,7 @@ def _claim(given: ImportedJudgment, token: str, at: datetime) -> Row:
     }
 
 
-def _judgment(given: ImportedJudgment, token: str, now: datetime) -> Row:
+def _judgment(given: ImportedJudgment, token: str, now: datetime) -> Columns:
     at = given.at or now
     return {
         "comparison_id": given.comparison,

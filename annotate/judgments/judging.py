@@ -28,6 +28,19 @@ __all__ = ["Turn", "Verdict", "judge_and_next", "record"]
 
 
 @dataclass(frozen=True)
+class Submission:
+    """A verdict as it arrived, with the token of the claim that it answers. `given` is when its annotator gave it."""
+
+    project: Project
+    annotator: User
+    token: uuid.UUID
+    verdict: Verdict
+    seconds: float | None
+    given: datetime
+    now: datetime
+
+
+@dataclass(frozen=True)
 class Turn:
     """The outcome of one submitted verdict: the judgment, the claim on screen now, and the one after it."""
 
@@ -53,10 +66,9 @@ def record(
     is added to that of the looks before. `age` is how many seconds ago the verdict was given. Raises RefusalError, also
     for a token of another project.
     """
+    submission = _submission(project, annotator, token, verdict, seconds=seconds, age=age, now=now)
     with transaction.atomic():
-        return _record(
-            project, annotator, token, verdict, seconds=seconds, age=age, now=now or timezone.now()
-        )
+        return _record(submission)
 
 
 def judge_and_next(
@@ -74,13 +86,13 @@ def judge_and_next(
     The usual case is that the next comparison was fetched ahead. Otherwise it is chosen once the judgment is
     committed, so that nothing can take the judgment back.
     """
-    now = now or timezone.now()
+    submission = _submission(project, annotator, token, verdict, seconds=seconds, age=age, now=now)
+    now = submission.now
 
     @again_on_race
     def record_and_advance() -> tuple[Judgment, tuple[int | None, int | None]]:
         with transaction.atomic():
-            judgment = _record(project, annotator, token, verdict, seconds=seconds, age=age, now=now)
-            return judgment, queue.advance(project, annotator, now)
+            return _record(submission), queue.advance(project, annotator, now)
 
     judgment, (live, following) = record_and_advance()
     if live is None:
@@ -93,7 +105,7 @@ def judge_and_next(
 # --- Recording ---------------------------------------------------------------------------------------------------
 
 
-def _record(
+def _submission(
     project: Project,
     annotator: User,
     token: uuid.UUID | str,
@@ -101,48 +113,50 @@ def _record(
     *,
     seconds: float | None,
     age: float,
-    now: datetime,
-) -> Judgment:
-    token = parse_token(token)
-    fields = verdict.check(project)
-    settled = _settle(
-        project, annotator, token, get_settled_state(fields["verdict"], fields["skip_reason"]), now
-    )
+    now: datetime | None,
+) -> Submission:
+    now = now or timezone.now()
+    given = now - timedelta(seconds=age)
+    return Submission(project, annotator, parse_token(token), verdict, seconds, given, now)
+
+
+def _record(sent: Submission) -> Judgment:
+    fields = sent.verdict.check(sent.project)
+    settled = _settle(sent, get_settled_state(fields["verdict"], fields["skip_reason"]))
     if settled is None:
-        return _record_again(project, annotator, token, verdict, fields=fields, seconds=seconds, now=now)
+        return _record_again(sent, fields)
     claim, was_late = settled
-    _check_time(project, claim, now - timedelta(seconds=age))
+    _check_time(sent, claim)
     fields = name_shown(fields, (claim.left_id, claim.right_id))
     before = Judgment.objects.get(pk=claim.undone_id) if claim.undone_id else None
     if before is not None:
-        fields = verdict.revised(fields, before)
-    taken = add_seconds(_seconds(seconds, claim, now), before)
-    hasty = taken is not None and taken < project.min_seconds
-    late = claim.expires_at <= now or was_late
+        fields = sent.verdict.revised(fields, before)
+    taken = add_seconds(_seconds(sent, claim), before)
+    hasty = taken is not None and taken < sent.project.min_seconds
     judgment = Judgment.objects.create(
         **fields,
-        project=project,
+        project=sent.project,
         comparison_id=claim.comparison_id,
-        annotator=annotator,
+        annotator=sent.annotator,
         left_id=claim.left_id,
         right_id=claim.right_id,
-        token=token,
+        token=sent.token,
         seconds=taken,
-        late=late,
+        late=was_late or claim.expires_at <= sent.now,
         too_fast=hasty and fields["verdict"] != Judgment.Verdict.SKIP,
         replaces_id=claim.undone_id,
-        first_at=min(before.first_at, now) if before else now,
-        created_at=now,
+        first_at=min(before.first_at, sent.now) if before else sent.now,
+        created_at=sent.now,
     )
     if before is not None:
         take_place_again(judgment)
     return judgment
 
 
-def _check_time(project: Project, claim: Claim, given: datetime) -> None:
+def _check_time(sent: Submission, claim: Claim) -> None:
     """Raise RefusalError for a verdict that was given once the project was archived, unless it was on screen then."""
-    closed = project.archived_at
-    if closed is None or given <= closed or (claim.seen_at and claim.seen_at <= closed):
+    closed = sent.project.archived_at
+    if closed is None or sent.given <= closed or (claim.seen_at and claim.seen_at <= closed):
         return
     raise RefusalError(
         _(
@@ -164,54 +178,44 @@ RETURNING id, comparison_id, left_id, right_id, claimed_at, seen_at, expires_at,
 """
 
 
-def _settle(
-    project: Project, annotator: User, token: uuid.UUID, state: Claim.State, now: datetime
-) -> tuple[Claim, bool] | None:
+def _settle(sent: Submission, state: Claim.State) -> tuple[Claim, bool] | None:
     """Settle the claim with this token, in one statement: of several submissions at once, one gets the row.
 
     Also says whether an undo of a late judgment had opened it: then it holds no place of its own.
     """
     parameters = {
         "state": state.value,
-        "now": connection.ops.adapt_datetimefield_value(now),
-        "token": Claim._meta.get_field("token").get_db_prep_value(token, connection),
-        "annotator": annotator.pk,
-        "project": project.pk,
+        "now": connection.ops.adapt_datetimefield_value(sent.now),
+        "token": Claim._meta.get_field("token").get_db_prep_value(sent.token, connection),
+        "annotator": sent.annotator.pk,
+        "project": sent.project.pk,
     }
     settled: list[Any] = list(Claim.objects.raw(SETTLE, parameters))
     return (settled[0], bool(settled[0].was_late)) if settled else None
 
 
-def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | None:
+def _seconds(sent: Submission, claim: Claim) -> float | None:
     """Return the seconds to the verdict: the browser's where they are possible, else the server's since first sight."""
-    longest = max((now - claim.claimed_at).total_seconds(), 0.0)
-    if measured is not None and measured >= 0:  # false for NaN too
-        return min(float(measured), longest)
-    return max((now - claim.seen_at).total_seconds(), 0.0) if claim.seen_at else None
+    longest = max((sent.now - claim.claimed_at).total_seconds(), 0.0)
+    if sent.seconds is not None and sent.seconds >= 0:  # false for NaN too
+        return min(float(sent.seconds), longest)
+    return max((sent.now - claim.seen_at).total_seconds(), 0.0) if claim.seen_at else None
 
 
-def _record_again(
-    project: Project,
-    annotator: User,
-    token: uuid.UUID,
-    verdict: Verdict,
-    *,
-    fields: Mapping[str, Any],
-    seconds: float | None,
-    now: datetime,
-) -> Judgment:
+def _record_again(sent: Submission, fields: Mapping[str, Any]) -> Judgment:
     """Take a verdict on a settled claim: a replay changes nothing, a second opinion revises the first."""
-    mine = Judgment.objects.filter(annotator=annotator, project=project)
-    judgment = mine.filter(token=token).first()
+    own = {"annotator": sent.annotator, "project": sent.project}
+    mine = Judgment.objects.filter(**own)
+    judgment = mine.filter(token=sent.token).first()
     if judgment is not None:
         return judgment
-    claim = Claim.objects.filter(token=token, annotator=annotator, project=project).first()
+    claim = Claim.objects.filter(**own, token=sent.token).first()
     if claim is None:
         raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
     current = mine.current().select_for_update().filter(comparison=claim.comparison_id).first()
     if current is None:
         raise RaceError("It was undone between the two looks.")
-    fields = verdict.revised(name_shown(fields, (claim.left_id, claim.right_id)), current)
-    look = _seconds(seconds, claim, now) if seconds is not None else None
-    return replace_judgment(current, fields, token, now, look)
+    fields = sent.verdict.revised(name_shown(fields, (claim.left_id, claim.right_id)), current)
+    look = _seconds(sent, claim) if sent.seconds is not None else None
+    return replace_judgment(current, fields, sent.token, sent.now, look)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from annotate.models import Comparison
 from tests import factories
@@ -15,6 +15,8 @@ from tests.browser.desk import JUDGE, Desk
 from tests.training.using.slow_writer import slow_model, slow_trial  # noqa: F401 - fixtures
 
 LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# Only what never comes is waited for so long: a busy machine takes more than the five seconds that are usual.
+expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

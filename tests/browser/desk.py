@@ -43,7 +43,7 @@ class Desk:
 
     def wait_until(self, has_come: Callable[[], bool], what: str = "") -> None:
         """Wait until this function returns true."""
-        for _ in range(400):
+        for _ in range(2_400):
             if has_come():
                 return
             self.page.wait_for_timeout(25)

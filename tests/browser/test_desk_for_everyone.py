@@ -1,6 +1,7 @@
 """The annotator's pages for everyone: accessible, on a phone, in the dark, in any script, light, safe to look at."""
 
 import gzip
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,7 +284,9 @@ def test_the_first_page_is_light(
     page.on("request", lambda request: requested.append(request))  # noqa: PLW0108 - Playwright marks its handlers
     page.goto(JUDGE)
     page.wait_for_load_state("networkidle")
-    fetched = [request for request in requested if not request.url.startswith("data:")]
+    # Up to the first look after its claim, which a page is late enough for on a busy machine.
+    first = itertools.takewhile(lambda request: not request.url.endswith("/renew/"), requested)
+    fetched = [request for request in first if not request.url.startswith("data:")]
     assert len(fetched) <= 8, [request.url for request in fetched]
     assert len([request for request in fetched if request.url.endswith(".js")]) <= 5
     assert len([request for request in fetched if request.url.endswith(".css")]) == 1

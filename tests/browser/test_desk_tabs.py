@@ -99,14 +99,11 @@ def test_a_verdict_is_sent_by_the_tab_that_is_left(desk: Desk) -> None:
 def test_closing_one_of_two_tabs_leaves_the_other_its_work(desk: Desk) -> None:
     other = another_tab(desk).ready()
     live = Claim.objects.filter(state="live", token=desk.token)
-    desk.page.wait_for_timeout(1_600)  # a page looks after its claim once after it was opened
+    for tab in (desk, other):  # each looks after its claim once after it was opened
+        tab.wait_for("performance.getEntriesByType('resource').some(({ name }) => name.endsWith('/renew/'))")
     other.page.goto("/p/reviews/me/")
-    for held in (False, True):  # given back by the one, taken back by the other
-        for _ in range(200):
-            if live.exists() == held:
-                break
-            desk.page.wait_for_timeout(25)
-        assert live.exists() == held
+    desk.wait_until(lambda: not live.exists(), "the one has given it back")
+    desk.wait_until(live.exists, "the other has taken it back")
 
 
 def test_where_the_browser_keeps_nothing_the_page_still_sends(
@@ -171,9 +168,15 @@ def test_a_draft_survives_a_reload_and_reaches_other_browsers(notes: Desk) -> No
 
 def test_a_draft_is_saved_only_once_the_server_has_it(notes: Desk) -> None:
     notes.page.context.set_offline(True)
+    notes.page.evaluate(
+        "() => { const saved = document.getElementById('saved'); window.states = [];"
+        " new MutationObserver(() => states.push(saved.dataset.state))"
+        ".observe(saved, { attributeFilter: ['data-state'] }) }"
+    )
     notes.page.fill("#rationale", "half a thought")
-    assert notes.status == "saving"
     notes.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
+    assert notes.page.evaluate("states")[0] == "saving"
+    assert "saved" not in notes.page.evaluate("states")
     assert drafts_kept(notes) == 1
     notes.page.context.set_offline(False)
     notes.saved()
@@ -204,8 +207,7 @@ def test_an_older_draft_does_not_undo_what_was_written(notes: Desk) -> None:
     old: list[tuple[Route, APIResponse]] = []
     notes.page.route("**/judge/*/?view=raw", lambda route: old.append((route, route.fetch())))
     notes.page.get_by_role("button", name="Raw").click()
-    while not old:
-        notes.page.wait_for_timeout(20)
+    notes.wait_until(lambda: bool(old), "the view is fetched")
     notes.page.fill("#rationale", "written meanwhile")
     notes.saved()
     old[0][0].fulfill(response=old[0][1])

@@ -10,7 +10,7 @@ from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
 from annotate.models import Judgment, Prompt, prompt_columns
 from annotate.queueing import queue
-from tests.browser.desk import ask_for_notes
+from tests.browser.desk import Desk, ask_for_notes
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_leaving_with_something_changed_asks_first(judgment_page: Page) -> None:
     judgment_page.on("dialog", stay)
     judgment_page.get_by_label("Rationale", exact=True).fill("After")
     judgment_page.get_by_role("link", name="All judgments").click(no_wait_after=True)
-    judgment_page.wait_for_timeout(300)
+    Desk(judgment_page).wait_until(lambda: bool(asked), "the browser asks")
     assert asked == ["beforeunload"]
     expect(judgment_page.get_by_label("Rationale", exact=True)).to_have_value("After")
 

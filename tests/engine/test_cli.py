@@ -104,7 +104,7 @@ def test_ctrl_c_ends_sampling_with_nothing_half_written(make_run, children) -> N
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGINT)
-    child.join(10)
+    child.join(60)
     assert child.exitcode == 130
     assert told.read_text() == "Stopped; what was begun was not written.\n"
     assert not run.samples.exists()

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from training.engine.config import AssistConfig, LoraConfig, SamplingConfig, TrainConfig, explain
+from training.engine.config import (
+    LOSS_OPTIONS,
+    AssistConfig,
+    LoraConfig,
+    SamplingConfig,
+    TrainConfig,
+    explain,
+)
 from training.engine.errors import ConfigError
 from training.engine.rundir import RunDirectory
 
@@ -122,10 +129,18 @@ def test_configuration_survives_its_file_with_defaults(tmp_path) -> None:
 
 
 def test_every_option_is_explained_and_documented() -> None:
-    page = Path("docs/engine.md").read_text(encoding="utf-8")
-    for name, _, text, _ in explain():
+    lines = Path("docs/engine.md").read_text(encoding="utf-8").splitlines()
+    for name, _, text, choices in explain():
         assert text.endswith(".")
-        assert f"`{name}`" in page
+        rows = [line for line in lines if line.startswith(f"| `{name}` | ")]
+        assert any(all(choice in row for choice in choices or ()) for row in rows), name
+
+
+def test_every_loss_has_its_row_and_is_counted() -> None:
+    page = Path("docs/engine.md").read_text(encoding="utf-8")
+    assert not [loss for loss in LOSS_OPTIONS if f"\n| `{loss}` | " not in page]
+    for text in ("README.md", "CHANGELOG.md"):
+        assert f"DPO and {len(LOSS_OPTIONS) - 1} related losses" in Path(text).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\xff", '{"a":' * 100_000, '{"seed":' + "1" * 5000])

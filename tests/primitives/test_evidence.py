@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primitives.evidence import (
@@ -47,7 +47,7 @@ def test_equals_are_seldom_refuted_however_often_one_looks(outcomes: tuple[float
     assert 0 < refuted <= 64  # two standard errors above 50, the most that may be expected
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(OBSERVATIONS)
 def test_the_interval_excludes_zero_exactly_when_it_is_refuted(observations: list[float]) -> None:
     found = interval(observations, 0.05, 0.1)

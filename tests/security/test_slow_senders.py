@@ -29,7 +29,7 @@ def running(*command: str, **options) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def configuration(folder: Path, port: int, upstream: int) -> Path:

@@ -19,6 +19,7 @@ from annotate.pairs import snapshots
 from annotate.projects import lifecycle
 from annotate.queueing import queue
 from tests.factories import TIE, say
+from tests.meetings import wait_for_the_other
 from tests.training.pages import as_sent
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
@@ -146,12 +147,13 @@ def test_a_worker_that_writes_its_results_for_long_is_not_silent(writing, monkey
     def slowly(batch: Any, round_: Round) -> None:
         save(batch, round_)
         sweep.start()
-        sweep.join(0.5)
+        wait_for_the_other(lambda: not sweep.is_alive())
 
     sweep = threading.Thread(target=in_another_connection, args=[sweeping.sweep_rounds])
     monkeypatch.setattr(results.NewComparisons, "save", slowly)
     runner.finish(writing, RunDirectory(writing.run_dir))
-    sweep.join(10)
+    sweep.join(60)
+    assert not sweep.is_alive()
     assert Round.objects.get().state == State.WRITTEN
 
 
@@ -165,19 +167,20 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
     round_.fresh.set([comparison])
     person = make_member("pia", "annotator")
     claim = queue.claim(project, person)
-    settled = threading.Event()
+    settled, rolled_back = threading.Event(), threading.Event()
 
     def judge() -> None:
         with transaction.atomic():
             judging.record(project, person, claim.token, TIE)
             settled.set()
-            threading.Event().wait(0.5)  # the roll-back has the project, and waits for the comparison
+            wait_for_the_other(rolled_back.is_set)  # it has the project, and waits for the comparison
 
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(in_another_connection, judge)
-        assert settled.wait(10)
+        assert settled.wait(60)
         deciding.roll_back(project, round_.start_policy, owner)
-        other.result(10)
+        rolled_back.set()
+        other.result(60)
     assert Project.objects.get().current_policy == round_.start_policy
 
 
@@ -190,9 +193,9 @@ def test_work_judged_during_a_rejection_is_not_withdrawn(
     round_.fresh.set([comparison])
     person = make_member("pia", "annotator")
     claim = queue.claim(Project.objects.get(), person)
-    (other, _) = commits_first(lambda: judging.record(claim.project, person, claim.token, TIE))
+    other = commits_first(lambda: judging.record(claim.project, person, claim.token, TIE))
     assert deciding.reject(round_, owner)
-    other.result(10)
+    other.result()
     comparison.refresh_from_db()
     assert comparison.judged == comparison.needed
     assert comparison.withdrawn_at is None
@@ -225,9 +228,9 @@ def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkey
 def test_of_two_base_models_chosen_at_once_one_is_left(project, settings, commits_first):
     """The second admin's choice replaces what the first one chose, not what both saw before."""
     settings.BASE_MODELS = ["hub/*"]
-    (other, _) = commits_first(lambda: lifecycle.start_from(Project.objects.get(), "hub/first"))
+    other = commits_first(lambda: lifecycle.start_from(Project.objects.get(), "hub/first"))
     lifecycle.start_from(project, "hub/second")
-    other.result(10)
+    other.result()
     assert [policy.base_model for policy in Policy.objects.all()] == ["hub/second"]
     assert Project.objects.get().current_policy == Policy.objects.get()
 
@@ -241,9 +244,9 @@ def test_settings_that_two_admins_save_at_once_are_all_kept(project, owner, sett
         setattr(mine, column, value)
         lifecycle.change_settings(mine, owner, [column], changed=[column], base_model=base_model)
 
-    (other, _) = commits_first(lambda: save("name", "Films", "hub/first"))
+    other = commits_first(lambda: save("name", "Films", "hub/first"))
     save("lease_minutes", 7, "hub/second")
-    other.result(10)
+    other.result()
     saved = Project.objects.get()
     assert (saved.name, saved.lease_minutes) == ("Films", 7)
     assert saved.current_policy.base_model == "hub/second"
@@ -258,9 +261,9 @@ def test_a_round_keeps_its_base_model_when_another_is_chosen(project, owner, set
     """A policy that a round is about to start from is not deleted as one that was never used."""
     settings.BASE_MODELS = ["hub/*"]
     Prompt.objects.create(project=project, content="A film:", digest="1")
-    (other, _) = commits_first(lambda: state_machine.write(Project.objects.get(), owner, 1))
+    other = commits_first(lambda: state_machine.write(Project.objects.get(), owner, 1))
     lifecycle.start_from(project, "hub/second")
-    other.result(10)
+    other.result()
     assert Round.objects.get().start_policy.base_model == "starter"
     assert Project.objects.get().current_policy.base_model == "hub/second"
 

@@ -41,7 +41,7 @@ AT_A_TIME = 2_000
 CHUNK = 1 << 20
 MADE = (1980, 1, 1, 0, 0, 0)  # of each member: the same rows make the same file
 
-Row = dict[str, Any]
+Line = dict[str, Any]  # of a member, by the names of its fields
 
 
 @dataclass
@@ -64,12 +64,12 @@ class Archive:
                 size += len(piece)
         self.members[name] = {"sha256": sha.hexdigest(), "bytes": size}
 
-    def add_table(self, table: Table, rows: Iterable[Row]) -> None:
+    def add_table(self, table: Table, rows: Iterable[Line]) -> None:
         """Add a table, and note its fields, the number of its rows, and its first and last id."""
         noted: dict[str, Any] = {"rows": 0, "first": None, "last": None}
         noted["fields"] = [one.name for one in table.fields]
 
-        def count() -> Iterator[Row]:
+        def count() -> Iterator[Line]:
             for row in rows:
                 noted["rows"] += 1
                 noted["first"] = row["id"] if noted["first"] is None else noted["first"]
@@ -141,7 +141,7 @@ def _people(project: Project) -> dict[int, User]:
     return {person.pk: person for person in User._base_manager.filter(pk__in=found - {None}).order_by("pk")}
 
 
-def _people_rows(people: dict[int, User]) -> Iterator[Row]:
+def _people_rows(people: dict[int, User]) -> Iterator[Line]:
     """Yield a person as an archive knows them: a number, a pseudonym, and whether a file named them."""
     for pk, person in people.items():
         yield {
@@ -151,7 +151,7 @@ def _people_rows(people: dict[int, User]) -> Iterator[Row]:
         }
 
 
-def _rows(table: Table, project: Project, change: Callable[[Row], None] | None) -> Iterator[Row]:
+def _rows(table: Table, project: Project, change: Callable[[Line], None] | None) -> Iterator[Line]:
     names = {one.attname: one.name for one in table.fields}
     for values in table.rows(project).values(*names).iterator(chunk_size=AT_A_TIME):
         row = {name: values[attname] for attname, name in names.items()}
@@ -160,7 +160,7 @@ def _rows(table: Table, project: Project, change: Callable[[Row], None] | None) 
         yield row
 
 
-def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[Row], None]]:
+def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[Line], None]]:
     """Return what is changed in the rows of a table so that they can leave: leases, folders, names of people."""
     folders = dict(project.rounds.values_list("folder", "number"))
     adapters = {
@@ -176,18 +176,18 @@ def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[R
     }
     listed = names | listed
 
-    def claims(row: Row) -> None:
+    def release_claim(row: Line) -> None:
         if row["state"] in Claim.HOLDING:
             row["state"] = Claim.State.RELEASED.value
 
-    def imports(row: Row) -> None:
+    def cancel_import(row: Line) -> None:
         if row["state"] in Import.LIVE:
             row["state"] = Import.State.CANCELLED.value
 
-    def policies(row: Row) -> None:
+    def move_adapter(row: Line) -> None:
         row["adapter"] = adapters.get(row["adapter"], "")
 
-    def rounds(row: Row) -> None:
+    def move_folders(row: Line) -> None:
         row["folder"] = f"rounds/{row['number']}"
         config = row["settings"].get("config", {})
         if config.get("start_adapter"):
@@ -195,7 +195,7 @@ def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[R
         if config.get("reference", "start") not in ("start", "base"):
             config["reference"] = adapters.get(config["reference"], config["reference"])
 
-    def trail(row: Row) -> None:
+    def rename_people_of(row: Line) -> None:
         row["who_name"] = _name_of(row["who"], row["who_name"], people, names)
         if row["verb"] in VERBS_OF_PEOPLE:
             row["target"] = _name_of(row["subject"], row["target"], people, names)
@@ -203,7 +203,13 @@ def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[R
         for name in ("who", "subject"):  # an account that is gone
             row[name] = row[name] if row[name] in people else None
 
-    return {"claims": claims, "imports": imports, "policies": policies, "rounds": rounds, "trail": trail}
+    return {
+        "claims": release_claim,
+        "imports": cancel_import,
+        "policies": move_adapter,
+        "rounds": move_folders,
+        "trail": rename_people_of,
+    }
 
 
 def _name_of(pk: int | None, name: str, people: dict[int, User], names: dict[str, str]) -> str:
@@ -212,7 +218,7 @@ def _name_of(pk: int | None, name: str, people: dict[int, User], names: dict[str
     return pseudonym(pk) if pk in people else names.get(name, REMOVED)
 
 
-def _lines(rows: Iterable[Row]) -> Iterator[bytes]:
+def _lines(rows: Iterable[Line]) -> Iterator[bytes]:
     for row in rows:
         text = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_text)
         yield text.encode() + b"\n"

@@ -16,7 +16,7 @@ from django.db.models import Count
 from django.utils.translation import gettext as _
 
 from annotate.models import Claim, Comparison, User
-from annotate.models.conflicts import has_claims_first, write_rows
+from annotate.models.bulk.storing import has_claims_first, write_rows
 from annotate.people.pseudonyms import pseudonym
 from primitives.chunks import chunks
 from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, TABLES, Table

@@ -21,7 +21,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
 from annotate.models import Claim, Comparison, Membership, Project, Role, Snapshot, User
-from annotate.models.conflicts import has_claims_first
+from annotate.models.bulk.storing import has_claims_first
 from annotate.pairs.snapshots import exact_lines
 from annotate.projects import trail
 from annotate.projects.lifecycle import free_slug

@@ -1,12 +1,15 @@
 """The API lets in who has a token, and each as far as their role goes."""
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from annotate.models import ApiToken, Membership
 from annotate.queueing import queue
+from annotate.views.account import MOST_TOKENS
 from tests.annotate.api.caller import API, Caller
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
@@ -32,6 +35,23 @@ def test_a_token_is_shown_once_and_stored_as_a_digest(owner, client_for):
     assert token not in str(ApiToken.objects.values().get())
     assert row.digest == hashlib.sha256(token.encode()).hexdigest()
     assert row.last_used_at
+
+
+def test_the_last_use_of_a_token_is_exact_to_a_minute(owner, caller):
+    script, row = caller(owner), ApiToken.objects.get()
+    for seconds, is_written in ((30, False), (90, True)):
+        before = timezone.now() - timedelta(seconds=seconds)
+        ApiToken.objects.update(last_used_at=before)
+        script.get()
+        row.refresh_from_db()
+        assert (row.last_used_at != before) is is_written
+
+
+def test_a_person_has_so_many_tokens_at_most(owner, client_for):
+    for number in range(MOST_TOKENS):
+        ApiToken.issue(owner, f"script {number}")
+    assert client_for(owner).post("/tokens/", {"name": "one more"}).status_code == 422
+    assert owner.api_tokens.count() == MOST_TOKENS
 
 
 def test_a_revoked_token_opens_nothing(owner, client_for):

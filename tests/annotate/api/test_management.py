@@ -217,6 +217,14 @@ def test_lists_are_narrowed_by_filters(project, teammate, make_comparisons, send
     assert send("GET", "judgments/?since=2099-01-01")[1]["results"] == []
 
 
+def test_a_page_has_a_thousand_rows_at_most(project, owner, caller):
+    Prompt.objects.bulk_create(
+        Prompt(project=project, content=f"Film {number}:", digest=str(number)) for number in range(1_001)
+    )
+    page = caller(owner).get("reviews/prompts/", page_size=5_000).json()
+    assert (len(page["results"]), page["next"] is not None) == (1_000, True)
+
+
 def test_a_flag_is_raised_and_resolved(project, teammate, make_comparisons, caller, send):
     make_comparisons(1)
     token = queue.claim(project, teammate).token

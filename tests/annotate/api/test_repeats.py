@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from annotate import tasks
+from annotate.api.operations import repeats
 from annotate.models import Comparison, Invitation, Project, Prompt, StoredAnswer, TrailEntry
 from tests.annotate.api.caller import API
 
@@ -52,6 +53,13 @@ def test_another_request_with_the_same_key_is_refused(project, post):
         assert post("reviews/prompts/", ROWS, key=key).status_code == 400
 
 
+def test_the_order_of_fields_is_none_of_the_request(project, post):
+    body = {"person": "rosa", "role": "annotator"}
+    post("reviews/invitations/", body)
+    again = post("reviews/invitations/", dict(reversed(body.items())))
+    assert (again.status_code, again["Idempotency-Replayed"]) == (201, "true")
+
+
 def test_a_refused_request_leaves_its_key_free(project, post):
     body = {"person": "rosa", "role": "boss"}
     assert post("reviews/invitations/", body).status_code == 400
@@ -77,6 +85,16 @@ def test_an_answer_is_kept_for_a_day(project, post):
     StoredAnswer.objects.update(created_at=timezone.now() - StoredAnswer.KEPT)
     assert post("reviews/prompts/", ROWS).json()["made"]["duplicates"] == 1
     assert StoredAnswer.objects.count() == 1
+
+
+def test_an_old_answer_is_not_given_however_many_are_old(project, post, monkeypatch):
+    monkeypatch.setattr(repeats, "SWEPT_AT_A_TIME", 2)
+    for number in range(5):
+        post("reviews/prompts/", ROWS, key=f"k-{number}")
+    StoredAnswer.objects.update(created_at=timezone.now() - StoredAnswer.KEPT)
+    again = post("reviews/prompts/", ROWS, key="k-4")
+    assert "Idempotency-Replayed" not in again.headers
+    assert StoredAnswer.objects.count() == 3  # two of the other old ones left too
 
 
 def test_answers_leave_after_a_day_without_another_request(project, post):

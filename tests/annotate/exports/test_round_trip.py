@@ -93,9 +93,8 @@ def _essence(row: dict[str, Any]) -> Any:
 @given(st.lists(comparisons, min_size=1, max_size=3), st.booleans())
 @settings(
     max_examples=6,
-    deadline=None,
     phases=WITHOUT_SHRINKING,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
     number = next(numbers)

@@ -20,7 +20,7 @@ SHARES = st.floats(0, 0.45)
 
 
 @given(TEXTS, SHARES, SHARES, SHARES, TEXTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_larger_share_takes_prompts_from_training_alone(prompt, validation, test, more, salt):
     before = Split(validation, test, salt).part_of(prompt)
     after = Split(min(validation + more, 1 - test), test, salt).part_of(prompt)

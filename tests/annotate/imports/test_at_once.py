@@ -43,9 +43,9 @@ def upload(project, owner):
 
 
 def test_two_withdrawals_at_once_give_places_back_once(project, owner, upload, commits_first):
-    (other, _) = commits_first(lambda: uploads.withdraw(upload, owner))
+    other = commits_first(lambda: uploads.withdraw(upload, owner))
     uploads.withdraw(upload, owner)
-    other.result(10)
+    other.result()
     assert Comparison.objects.get().needed == 4
     assert broken_rules(project) == []
 
@@ -56,18 +56,18 @@ def test_asking_no_more_beside_a_withdrawal_keeps_counters(
 ):
     acts = [lambda: uploads.withdraw(upload, owner), lambda: places.ask_no_more(project)]
     first, second = acts if withdrawal_first else reversed(acts)
-    (other, _) = commits_first(first)
+    other = commits_first(first)
     second()
-    other.result(10)
+    other.result()
     kept = Comparison.objects.get()
     assert (kept.needed, kept.judged) == (1, 1)  # that of the other import
     assert broken_rules(project) == []
 
 
 def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, commits_first):
-    (other, _) = commits_first(lambda: bring_in(project, "another file", update=True, maria=(0, 1)))
+    other = commits_first(lambda: bring_in(project, "another file", update=True, maria=(0, 1)))
     uploads.withdraw(upload, owner)
-    other.result(10)
+    other.result()
     current = Judgment.objects.filter(superseded_at=None).values_list("annotator__external_name", flat=True)
     assert sorted(current) == ["lena", "maria"]
     assert Claim.objects.filter(state="judged").count() == 2
@@ -76,9 +76,9 @@ def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, co
 
 
 def test_more_are_asked_for_beside_those_that_arrive(project, owner, upload, commits_first):
-    (other, _) = commits_first(lambda: bring_in(project, "another file", piet=(0, 1)))
+    other = commits_first(lambda: bring_in(project, "another file", piet=(0, 1)))
     lifecycle.change_needed(project, 4)
-    other.result(10)
+    other.result()
     assert Comparison.objects.get().needed == 8
     assert broken_rules(project) == []
 

@@ -25,7 +25,7 @@ RULES = st.builds(
 TEXTS = st.text(st.characters(codec=None), max_size=20)
 
 
-@limits(max_examples=50, deadline=None)
+@limits(max_examples=50)
 @given(st.lists(PREFERENCES | OTHERS, min_size=1, max_size=5), RULES)
 def test_a_remembered_outcome_is_what_counting_gives(cast: list[Ballot], rules: PairSettings) -> None:
     reliability = {1: 0.9, 2: 0.5, 3: 0.7} if rules.votes == "reliability" else None
@@ -34,14 +34,14 @@ def test_a_remembered_outcome_is_what_counting_gives(cast: list[Ballot], rules: 
     assert [outcome_of(tuple(map(tuple, cast))) for _ in range(2)] == [expected, expected]  # type: ignore[misc]
 
 
-@limits(max_examples=50, deadline=None)
+@limits(max_examples=50)
 @given(PREFERENCES, st.integers(1, 5))
 def test_equal_votes_decide_as_one_of_them(ballot: Ballot, count: int) -> None:
     outcome = find_outcome([ballot] * count, PairSettings())
     assert outcome == Outcome(ballot.side == 1, 1.0, float(ballot.strength or 0), tuple(range(count)))
 
 
-@limits(max_examples=50, deadline=None)
+@limits(max_examples=50)
 @given(TEXTS, TEXTS, st.sampled_from([0.0, 1e-9, 0.000123, 1.333333333, 3.0]), st.none() | st.floats(0.5, 1))
 def test_a_canonical_line_is_plain_json_with_sorted_keys(
     prompt: str, chosen: str, margin: float, label: float | None

@@ -72,6 +72,16 @@ def test_guesses_at_the_present_password_have_to_wait(teammate, client_for):
     assert teammate.check_password("password")
 
 
+def test_the_present_password_gives_its_attempts_back(teammate, client_for):
+    client = client_for(teammate)
+    for _ in range(3):
+        for guess in (*["guess"] * 4, "password"):  # which is right; the new one is not
+            page = client.post(
+                "/password/", {"old_password": guess, "new_password1": "one", "new_password2": "two"}
+            )
+    assert b"Too many attempts" not in page.content
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_sixty_guesses_at_once_ten_are_checked():
     throttle = Throttle("test", limit=10, seconds=600)
@@ -99,6 +109,14 @@ def test_a_window_begins_with_the_last_guess(owner):
     for minutes, status in ((9, 200), (11, 302)):
         Attempts.objects.update(last_at=timezone.now() - timedelta(minutes=minutes))
         assert sign_in(Client()).status_code == status
+
+
+def test_a_wait_is_a_second_at_least(owner, monkeypatch):
+    throttle, now = Throttle("short", limit=1, seconds=600), timezone.now()
+    assert throttle.admit("key") == 0
+    Attempts.objects.update(last_at=now)
+    monkeypatch.setattr(timezone, "now", lambda: now + timedelta(seconds=599.9))
+    assert throttle.admit("key") == 1
 
 
 def test_a_clock_that_was_ahead_locks_nobody_out_for_good(owner):

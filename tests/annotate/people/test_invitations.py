@@ -280,6 +280,13 @@ def test_of_two_that_look_alike_the_one_that_is_typed_is_found(make_user):
     assert [invitations.find_person(name) for name in ("mia", "Mia", "MIA")] == [older, newer, None]
 
 
+def test_a_closed_account_is_not_found(make_user):
+    mia = make_user("mia")
+    confirm(mia, "mia@example.org")
+    User.objects.filter(pk=mia.pk).update(is_active=False)
+    assert [invitations.find_person(name) for name in ("mia", "mia@example.org")] == [None, None]
+
+
 def test_an_unconfirmed_address_identifies_nobody(make_user):
     mia = make_user("mia")
     mia.email = "mia@example.org"
@@ -433,7 +440,7 @@ def test_two_invitations_accepted_at_once_make_one_member(project, admin, make_m
 
 def _accept(start, person, number):
     try:
-        start.wait(10)
+        start.wait(60)
         return invitations.accept(person, number)
     finally:
         connection.close()

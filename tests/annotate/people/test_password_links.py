@@ -14,6 +14,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from annotate.models import ApiToken, Membership, PasswordLink, Project, TrailEntry, User
+from annotate.people.password_links import MOST_TOLD
 from tests.annotate.test_admin import change as change_account
 
 pytestmark = pytest.mark.once  # no query is special to a database
@@ -249,6 +250,21 @@ def test_an_unused_link_is_told_at_the_next_sign_in(project, owner, teammate, cl
     assert "olive made a link to choose your password" in page
     assert "It was not used" in page
     assert "made a link" not in sign_in(client_for, "toni", "password")
+
+
+def test_of_many_links_the_latest_are_told(project, owner, teammate, client_for):
+    for _ in range(MOST_TOLD + 2):
+        link_for(client_for(owner), teammate, project)
+    page = sign_in(client_for, "toni", "password")
+    assert page.count("made a link to choose your password") == MOST_TOLD
+    assert "made a link" not in sign_in(client_for, "toni", "password")
+
+
+def test_a_dead_link_closes_what_a_link_before_it_opened(project, owner, teammate, client_for):
+    visitor = client_for()
+    opened = visitor.get(link_for(client_for(owner), teammate, project), follow=True)
+    assert opened.context["form"] is not None
+    assert b"no longer works" in visitor.get("/set-password/unknown/", follow=True).content
 
 
 def test_a_used_link_is_told_to_who_comes_next_by_a_password(project, owner, teammate, client_for):

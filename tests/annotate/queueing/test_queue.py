@@ -195,6 +195,14 @@ def test_the_heartbeat_renews_the_short_lease_of_a_prefetch(project, teammate, m
     assert ahead.expires_at == moment + queue.NEXT_LEASE
 
 
+def test_asking_for_the_next_one_again_keeps_it_longer(project, teammate, make_comparisons):
+    make_comparisons(2)
+    queue.claim(project, teammate)
+    queue.claim_next(project, teammate)
+    moment = later(1.5)
+    assert queue.claim_next(project, teammate, now=moment).expires_at == moment + queue.NEXT_LEASE
+
+
 def test_an_unseen_claim_gives_way_before_the_queue_is_empty(project, teammate, owner, make_comparisons):
     make_comparisons(2)
     live = queue.claim(project, teammate)
@@ -235,14 +243,28 @@ def test_the_heartbeat_keeps_a_claim_and_is_the_holders_alone(project, teammate,
     assert not queue.renew(project, owner, claim.token)
     assert not queue.renew(project, teammate, "no token")
     assert queue.expire_claims(project, now=later(15)) == 0
-    assert queue.expire_claims(project, now=later(20)) == 1
+    claim.refresh_from_db()
+    assert queue.expire_claims(project, now=claim.expires_at) == 1
+
+
+def test_expired_claims_all_come_back_a_few_at_a_time(
+    project, teammate, owner, make_member, make_comparisons, monkeypatch
+):
+    monkeypatch.setattr(queue, "REAPED_AT_A_TIME", 2)
+    make_comparisons(3)
+    for person in (teammate, owner, make_member("tina", "annotator")):
+        queue.claim(project, person)
+    assert queue.expire_claims(project, now=later(60)) == 3
 
 
 def test_a_machine_that_slept_takes_back_its_claim(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     queue.expire_claims(project, now=later(11))
+    seen_at = claim.seen_at
     assert queue.renew(project, teammate, claim.token, now=later(12))
+    claim.refresh_from_db()
+    assert claim.seen_at == seen_at
     queue.expire_claims(project, now=later(30))
     assert queue.claim(project, owner, now=later(31)) is not None
     assert not queue.renew(project, teammate, claim.token, now=later(32))
@@ -258,6 +280,23 @@ def test_what_is_on_screen_comes_back_even_when_prefetched_since(project, teamma
     assert queue.renew(project, teammate, claim.token)
     claim.refresh_from_db()
     assert claim.state == "live"
+
+
+def test_what_was_on_screen_comes_first_after_leaving(project, teammate, make_comparisons):
+    make_comparisons(3)
+    live, _ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
+    queue.leave(project, teammate)
+    assert queue.claim(project, teammate) == live
+
+
+def test_what_was_given_back_last_comes_first(project, teammate, make_comparisons):
+    """However long each was to be held."""
+    make_comparisons(3)
+    live, ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
+    assert live.expires_at > ahead.expires_at
+    queue.release(live, now=later(1))
+    queue.release(ahead, now=later(2))
+    assert queue.claim(project, teammate, now=later(3)) == ahead
 
 
 def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, make_comparisons):

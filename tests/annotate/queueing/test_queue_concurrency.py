@@ -23,6 +23,7 @@ from annotate.people import members
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
 from tests.factories import SKIP, TIE
+from tests.meetings import wait_for_the_other
 
 COMPARISONS = 40
 
@@ -66,9 +67,9 @@ def test_a_skip_whose_place_is_being_taken_is_not_undone(
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     judging.record(project, teammate, claim.token, SKIP)
-    (theirs, _) = commits_first(lambda: queue.claim(project, owner))
+    theirs = commits_first(lambda: queue.claim(project, owner))
     assert undoing.undo(project, teammate) is None
-    theirs.result(10)
+    theirs.result()
     assert broken_rules(project) == []
 
 
@@ -82,9 +83,9 @@ def test_undo_beside_a_revision_takes_back_the_revised_one(
         claim = queue.claim(project, teammate)
         latest = judging.record(project, teammate, claim.token, TIE)
     both_bad = judging.Verdict("both_bad")
-    (other, _) = commits_first(lambda: revising.revise(project, teammate, latest.pk, both_bad))
+    other = commits_first(lambda: revising.revise(project, teammate, latest.pk, both_bad))
     reopened = undoing.undo(project, teammate)
-    other.result(10)
+    other.result()
     assert reopened is not None
     assert (reopened.comparison_id, reopened.draft["verdict"]) == (latest.comparison_id, "both_bad")
     assert Judgment.objects.current().count() == older
@@ -102,9 +103,9 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(
         assert claim is not None
         judging.record(project, teammate, claim.token, TIE)
 
-    (other, _) = commits_first(judge)
+    other = commits_first(judge)
     assert queue.claim(project, teammate) is None
-    other.result(10)
+    other.result()
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []
 
@@ -115,9 +116,9 @@ def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, mak
         project=project, filename="pairs.jsonl", format="jsonl", size=1, state=Import.State.DONE
     )
     (one,) = make_comparisons(1, batch=uploads.batch(upload))
-    (theirs, _) = commits_first(lambda: queue.claim(project, owner))
+    theirs = commits_first(lambda: queue.claim(project, owner))
     assert uploads.withdraw(upload, upload.created_by) == (0, 0)
-    theirs.result(10)
+    theirs.result()
     one.refresh_from_db()
     assert (one.claimed, one.withdrawn_at) == (1, None)
 
@@ -133,16 +134,16 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
 
     def slowly(*arguments: Any) -> Any:
         judging_began.set()
-        removed.wait(0.5)  # the removal waits meanwhile
+        wait_for_the_other(removed.is_set)
         return real(*arguments)
 
     monkeypatch.setattr(queue, "advance", slowly)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(closing, judging.judge_and_next, project, teammate, live.token, TIE)
-        assert judging_began.wait(10)
+        assert judging_began.wait(60)
         members.remove_member(admin, Membership.objects.get(user=teammate).pk)
         removed.set()
-        other.result(10)
+        other.result(60)
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []
 
@@ -150,18 +151,18 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
 @pytest.mark.django_db(transaction=True)
 def test_an_import_sent_twice_at_once_stores_nothing_twice(project, commits_first):
     bring_in(project, "A review begins", "fair")  # so that the prompt and the policy are there
-    (other, _) = commits_first(lambda: bring_in(project, "A review begins", "good"))
+    other = commits_first(lambda: bring_in(project, "A review begins", "good"))
     bring_in(Project.objects.get(), "A review begins", "good")
-    other.result(10)
+    other.result()
     assert Completion.objects.filter(text="good").count() == 1
     assert Comparison.objects.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_two_first_imports_at_once_both_arrive(project, commits_first):
-    (other, _) = commits_first(lambda: bring_in(project, "One begins", "fair"))
+    other = commits_first(lambda: bring_in(project, "One begins", "fair"))
     bring_in(Project.objects.get(), "Another begins", "good")
-    other.result(10)
+    other.result()
     assert Comparison.objects.count() == 2
 
 

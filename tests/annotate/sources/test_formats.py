@@ -361,7 +361,7 @@ VALUES = st.recursive(
 )
 
 
-@limits(max_examples=50, deadline=None)
+@limits(max_examples=50)
 @given(st.data())
 def test_whatever_a_record_holds_it_is_read_or_refused(data: st.DataObject) -> None:
     name, record, _expected = data.draw(st.sampled_from(CASES))

@@ -113,7 +113,7 @@ def test_a_transcript_keeps_its_blanks() -> None:
 # --- A prompt inside both completions ----------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text("ab ", min_size=1), st.text("ab ", min_size=1))
 @example("The sky is blue.", "The sky is green.")
 def test_texts_are_split_as_trl_splits_them(chosen: str, rejected: str) -> None:

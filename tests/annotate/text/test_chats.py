@@ -6,7 +6,7 @@ from html import unescape
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.text import rendering
@@ -131,7 +131,6 @@ def leaves(value: Any) -> list[str]:
     return [value if isinstance(value, str) else json.dumps(value)]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(st.lists(st.dictionaries(KEYS, JSON, max_size=5) | JSON, max_size=4))
 def test_no_value_in_a_message_is_hidden(messages: list[Any]) -> None:
     shown, whole = words_of(show_chat(messages, raw=True)), as_text(messages)

@@ -136,7 +136,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 @example('[a](b\n"c")')
 @example("- - a")
@@ -153,7 +153,7 @@ def test_no_character_disappears_and_none_moves(text: str) -> None:
     assert found == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from("ab \\_&;<>()$.!\n=:"), max_size=30))
 def test_texts_without_syntax_look_as_they_differ(text: str) -> None:
     """Without any character of the syntax, a text is shown as it is, line by line."""

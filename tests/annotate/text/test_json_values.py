@@ -89,7 +89,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 class TestStorage(DatabaseTestCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.dictionaries(texts, values, max_size=3))
     def test_what_is_accepted_is_stored_and_read_back_equal(self, value: dict[str, Any]) -> None:
         with suppress(JSONError):

@@ -49,7 +49,7 @@ def test_ids_are_the_tokenizers_own_of_the_whole_chat(name: str) -> None:
 words = st.text("ab i|<>\n.&é🎬", min_size=1).filter(lambda text: text.strip())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(name=st.sampled_from(sorted(TURNS)), said=words, asked=words)
 def test_ids_decode_to_the_finished_turn(name: str, said: str, asked: str) -> None:
     using, chat = ENCODERS[name], [{"role": "user", "content": asked}]

@@ -14,13 +14,13 @@ def test_the_first_error_ends_all_jobs_and_is_raised() -> None:
     begun, ended, barrier = [], [], Barrier(2)
 
     def fail(stopping: Event) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         raise ModelError("damaged")
 
     def go_on(stopping: Event) -> None:
         begun.append(1)
-        barrier.wait(10)
-        assert stopping.wait(10)
+        barrier.wait(60)
+        assert stopping.wait(60)
         ended.append(1)
 
     with pytest.raises(ModelError, match="damaged"), Crew(2) as crew:

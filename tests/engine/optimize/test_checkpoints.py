@@ -30,10 +30,11 @@ SETTINGS = {
     "eval_steps": 5,
     "device": "cpu",
 }
+ENDLESS = 600.0  # seconds of a step that no test waits for
 
 
-def child_main(root: str, pause: float, before: str) -> None:
-    """Train in a process of its own, slowly enough to be killed between two steps, or within an evaluation."""
+def child_main(root: str, pause: float, before: str, first: int) -> None:
+    """Train in a process of its own, with a pause in each step from `first` on, or before evaluations."""
     import torch
 
     from training.engine import train
@@ -42,17 +43,19 @@ def child_main(root: str, pause: float, before: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     name = "backward" if before == "step" else "held_out_figures"
     original = getattr(train, name)
+    run = RunDirectory(root)
 
     def slow(*arguments):
-        time.sleep(pause)
+        if lines(run) >= first:
+            time.sleep(pause)
         return original(*arguments)
 
     setattr(train, name, slow)
     raise SystemExit(main(["train", root]))
 
 
-def start(children, run: RunDirectory, pause: float = 0.0, before: str = "step"):
-    child = children.Process(target=child_main, args=(str(run.root), pause, before))
+def start(children, run: RunDirectory, pause: float = 0.0, before: str = "step", first: int = 0):
+    child = children.Process(target=child_main, args=(str(run.root), pause, before, first))
     child.start()
     return child
 
@@ -94,9 +97,9 @@ def again(make_run, name: str) -> RunDirectory:
 
 
 def test_killed_run_ends_byte_for_byte_as_an_uninterrupted_one(make_run, whole, children) -> None:
-    run, rng = again(make_run, "killed"), random.Random()
+    run = again(make_run, "killed")
     for _ in range(3):
-        step = rng.randrange(1, STEPS)
+        step = random.randrange(1, STEPS)
         child = start(children, run, pause=0.05)
         with contextlib.suppress(AssertionError):  # resumed beyond `step` it may end first
             wait_for_step(run, child, step)
@@ -110,12 +113,12 @@ def test_killed_run_ends_byte_for_byte_as_an_uninterrupted_one(make_run, whole, 
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_stop_inside_a_step_writes_a_checkpoint_in_two_seconds(make_run, whole, children, signum) -> None:
+def test_stop_inside_a_step_writes_a_checkpoint_at_once(make_run, whole, children, signum) -> None:
     run = again(make_run, "stopped")
-    child = start(children, run, pause=0.3)
+    child = start(children, run, pause=ENDLESS, first=3)
     wait_for_step(run, child, 3)
     os.kill(child.pid, signum)
-    child.join(timeout=2)
+    child.join(timeout=60)
     assert child.exitcode == 75
     position, _, _ = checkpoints.load_latest(run.checkpoints, {})
     assert position.step == lines(run) == 3  # checkpoint_steps is 2: this one was written by the stop
@@ -128,10 +131,10 @@ def test_stop_inside_a_step_writes_a_checkpoint_in_two_seconds(make_run, whole, 
 
 def test_a_stop_within_an_evaluation_loses_no_line_of_evals(make_run, whole, children) -> None:
     run = again(make_run, "evaluating")
-    child = start(children, run, pause=3.0, before="evaluation")
+    child = start(children, run, pause=ENDLESS, before="evaluation", first=5)
     wait_for_step(run, child, 5)  # eval_steps is 5: the evaluation has begun
     os.kill(child.pid, signal.SIGTERM)
-    child.join(timeout=2)
+    child.join(timeout=60)
     assert child.exitcode == 75
     assert lines(run) == 5
     assert run.evals.read_bytes() == b""

@@ -73,7 +73,7 @@ def test_very_unequal_lengths_make_no_pair_unless_all_do() -> None:
 # --- The draw ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 25), st.integers(1, 25), st.sampled_from([0.1, 0.25, 0.6, 1.0]), st.integers(0, 9))
 def test_propensities_of_a_prompts_pairs_sum_to_one(
     groups: int, wanted: int, control: float, seed: int

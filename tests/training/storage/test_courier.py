@@ -8,6 +8,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
+from tests.waiting import wait_for
 from training.engine.rundir import RunDirectory
 from training.models import Round, StoredFile
 from training.provenance import consequences, forgetting
@@ -115,6 +116,27 @@ def test_a_worker_thought_dead_changes_nothing(in_folder: Round) -> None:
     assert state(in_folder) == before
 
 
+def test_a_link_out_of_the_run_directory_is_not_followed(in_folder: Round, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    courier = begin(in_folder)
+    write(in_folder, pairs_jsonl="a")
+    (in_folder.run_dir / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    courier.deliver()
+    courier.close()
+    assert state(in_folder) == {"pairs.jsonl": "a"}
+
+
+def test_what_a_page_may_be_reading_stays_for_one_state_more(in_folder: Round) -> None:
+    courier = begin(in_folder)
+    keys = []
+    for content in ("1", "12", "123"):
+        write(in_folder, metrics_jsonl=content)
+        courier.deliver()
+        keys.append(StoredFile.objects.get(path="metrics.jsonl").key)
+    courier.close()
+    assert [default_storage.exists(key) for key in keys] == [False, True, True]
+
+
 @pytest.mark.parametrize("was_here", [True, False])
 def test_a_folder_counts_only_where_the_last_attempt_was(in_folder: Round, was_here: bool) -> None:
     courier = begin(in_folder)
@@ -196,9 +218,21 @@ def test_states_are_put_now_and_then_beside_the_work(in_folder: Round, settings:
     courier = begin(in_folder)
     for content in ("1\n", "1\n2\n"):
         write(in_folder, metrics_jsonl=content)
-        while state(in_folder).get("metrics.jsonl") != content:
-            courier.tick()
+        wanted = {"metrics.jsonl": content}
+        wait_for(lambda wanted=wanted: courier.tick() or state(in_folder) == wanted)  # type: ignore[misc]
     courier.close()
+
+
+def test_no_state_is_put_before_it_is_due(in_folder: Round, settings: Any) -> None:
+    settings.CHECKPOINT_SECONDS = 3_600
+    courier = begin(in_folder)
+    write(in_folder, metrics_jsonl="1\n")
+    wait_for(lambda: courier.tick() or state(in_folder))
+    write(in_folder, metrics_jsonl="1\n2\n")
+    courier.tick()
+    courier.close()  # which lets what was begun end
+    courier.tick()
+    assert state(in_folder) == {"metrics.jsonl": "1\n"}
 
 
 def test_without_a_storage_nothing_is_carried(make_round: Any, on_machine: Any) -> None:
@@ -218,7 +252,10 @@ def test_scratch_of_rounds_that_are_over_is_removed(in_folder: Round) -> None:
     begin(in_folder).close()
     couriers.clear_leftovers()
     assert in_folder.run_dir.is_dir()
-    state_machine.cancel(in_folder)
+    state_machine.fail(in_folder, "A resumed round may go on from it.")
+    couriers.clear_leftovers()
+    assert in_folder.run_dir.is_dir()
+    Round.objects.update(state=Round.State.CANCELLED)
     couriers.clear_leftovers()
     assert not in_folder.run_dir.exists()
 

@@ -1,5 +1,6 @@
 """Endpoints that misbehave: no request floods, no key is told, and each failure has its own reason."""
 
+import itertools
 import json
 import logging
 import threading
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from annotate.errors import RefusalError
-from tests.training.using.openai_server import event, part, stream
-from training.endpoints import streaming
+from tests.training.using.openai_server import completion, event, part, stream
+from training.endpoints import client, streaming
 from training.endpoints.addresses import find_place
 from training.endpoints.client import Server
 from training.endpoints.errors import EndpointError, StoppedError
@@ -31,9 +32,40 @@ def write_stream(server: Any, *parts: bytes, **options: Any) -> dict[str, Any]:
 
 
 def test_a_server_that_asks_for_no_pause_gets_one(server: Any) -> None:
+    asked: list[float] = []
+
+    def rule(_path: str, _body: dict[str, Any]) -> Any:
+        asked.append(time.monotonic())
+        return (429, b"", {"Retry-After": "0"}) if len(asked) < 3 else None
+
+    server.rules.append(rule)
+    Server(f"http://{server.host}/v1", "acme-1").write(CHAT, {"seed": 3}, seconds=WAIT)
+    assert all(later - earlier > 0.45 for earlier, later in itertools.pairwise(asked))
+
+
+def test_a_pause_past_the_deadline_is_not_begun(server: Any) -> None:
     with pytest.raises(EndpointError, match="stayed busy until the deadline"):
-        write(server, (429, b"", {"Retry-After": "0"}), seconds=1.6)
-    assert 1 < len(server.asked) <= 4
+        write(server, (429, b"", {"Retry-After": "40"}))
+    assert len(server.asked) == 1
+
+
+def test_no_server_asks_for_a_pause_without_an_end(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.5)
+    replies = [(429, b"", {"Retry-After": "4000"})]
+    server.rules.append(lambda _path, _body: replies.pop() if replies else None)
+    found = Server(f"http://{server.host}/v1", "acme-1").write(CHAT, {"seed": 3}, seconds=WAIT)
+    assert found["text"] == "4 letters, seed 3"
+
+
+def test_of_several_completions_the_first_is_read(server: Any) -> None:
+    choices = [{"index": at, "delta": {"content": f"{at}"}, "finish_reason": "stop"} for at in (1, 0)]
+    assert write_stream(server, event({"choices": choices}), event(b"[DONE]"))["text"] == "0"
+
+
+def test_an_answer_that_is_too_long_is_told_as_that(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_ANSWER", 1_000)
+    with pytest.raises(EndpointError, match="too long"):
+        write(server, (200, completion("so " * 1_000), {}))
 
 
 def test_a_stop_is_heard_before_the_first_pause(server: Any) -> None:
@@ -143,7 +175,10 @@ def test_silence_after_the_headers_took_too_long(server: Any, gate: threading.Ev
         write(server, reply, seconds=1, tell=lambda _text: True)
 
 
-def test_busy_until_the_deadline_is_told_as_busy(server: Any, gate: threading.Event) -> None:
+def test_busy_until_the_deadline_is_told_as_busy(
+    server: Any, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "BACKOFF", 0.01)
     replies = [(503, b"overloaded", {})]
 
     def rule(_path: str, _body: dict[str, Any]) -> Any:
@@ -154,7 +189,7 @@ def test_busy_until_the_deadline_is_told_as_busy(server: Any, gate: threading.Ev
 
     server.rules.append(rule)
     with pytest.raises(EndpointError, match=r"status 503\): overloaded"):
-        Server(f"http://{server.host}/v1", "acme-1").write(CHAT, {}, seconds=2)
+        Server(f"http://{server.host}/v1", "acme-1").write(CHAT, {}, seconds=4)
 
 
 def test_a_finished_answer_does_not_wait_for_the_close(

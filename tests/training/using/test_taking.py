@@ -91,6 +91,8 @@ def test_the_card_of_merged_weights_says_what_rounding_took(policy: Any) -> None
 def test_a_name_cannot_write_into_the_card(policy: Any) -> None:
     policy.name = "[x](http://evil) <b> # `"
     assert "# \\[x\\](http://evil) \\<b\\> \\# \\`" in model_card.write(policy)
+    policy.name = "end}, note = {evil"
+    assert "  title = {end, note = evil, a policy of Film reviews},\n" in model_card.write(policy)
 
 
 @pytest.mark.usefixtures("sent")

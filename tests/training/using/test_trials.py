@@ -130,6 +130,14 @@ def test_open_prompts_are_bounded_and_can_be_stopped(ask: Any, owner: Any, clien
     assert set(trial.answers.values_list("state", flat=True)) == {"cancelled"}
 
 
+def test_open_prompts_of_a_project_are_bounded(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "OPEN_PER_PROJECT", 1)
+    assert ask()[0].status_code == 302
+    refused, _trial = ask()
+    assert refused.status_code == 422
+    assert "Many prompts of this project are being answered" in flat(refused)
+
+
 def test_a_lost_prompt_is_sent_again_and_an_old_one_goes(
     ask: Any, sent: Any, owner: Any, client_for: Any
 ) -> None:
@@ -216,7 +224,7 @@ def test_the_text_so_far_is_written_only_when_it_has_changed(ask: Any, settings:
     one = trial.answers.first()
     Answer.objects.filter(pk=one.pk).update(state="running", attempt=1)
     one.refresh_from_db()
-    tell = trials.report_to(one)
+    tell, began = trials.report_to(one), None
     for share, text, is_written in (
         (0.1, "So", True),
         (0.2, "So", False),
@@ -229,6 +237,8 @@ def test_the_text_so_far_is_written_only_when_it_has_changed(ask: Any, settings:
         assert ['"text" =' in sql for sql in updates] == [is_written]
         one.refresh_from_db()
         assert (one.share, one.text) == (share, "So it" if share > 0.3 else "So")
+        began = one.words_at if is_written and text == "So" else began
+        assert one.words_at == began  # when its first words came
     whole = "x" * trials.LONGEST_DRAFT
     assert tell("writing", 0.5, whole)
     with CaptureQueriesContext(connection) as asked:
