@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait by spinning starve whatever shares the processor, down to a tenth of their own speed;
     # PyTorch's OpenMP reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # oneDNN keeps a thousand kernels with the memory that they work in; those of one length of rows are enough.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars would fill the log of a round
     parser = _parser()
     chosen = parser.parse_args(arguments)
