@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from psycopg import errors, pq
@@ -44,8 +45,12 @@ def stream_rows(rows: "QuerySet[Judgment, Row]") -> Iterator[Row]:
         yield from rows.iterator(chunk_size=2_000)
         return
     try:
+        statement = rows.query.sql_with_params()
         with own.wrap_database_errors, own.connection.cursor() as cursor:
-            yield from cursor.stream(*rows.query.sql_with_params(), size=ROWS_AT_A_TIME)
+            cursor.execute("SET statement_timeout = 0")  # it would count what the caller does between rows
+            yield from cursor.stream(*statement, size=ROWS_AT_A_TIME)
+    except EmptyResultSet:  # of conditions that nothing can meet
+        return
     finally:
         own.close()
 

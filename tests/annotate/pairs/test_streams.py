@@ -1,5 +1,6 @@
 """Rows of one statement that stays open, on a connection of its own."""
 
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -87,3 +88,22 @@ def test_without_another_connection_rows_come_as_usual(rows: Any, monkeypatch: p
     monkeypatch.setitem(connection.settings_dict, "HOST", "/nowhere")
     with hasty():
         assert list(read(rows)) == list(rows)
+
+
+def test_conditions_that_nothing_meets_are_no_rows(rows: Any) -> None:
+    with hasty():
+        assert list(read(rows.filter(pk__in=[]))) == []
+
+
+def test_a_limit_of_statements_does_not_count_the_readers_time(
+    rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role may have one. The statement is open as long as the file is written."""
+    options = {**connection.settings_dict["OPTIONS"], "options": "-c statement_timeout=200"}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    wide = rows.annotate(more=Repeat(Value("x"), 1_000_000))  # than what fits into the socket between
+    with hasty():
+        found = read(wide.values_list("pk", "more"))
+        next(found)
+        time.sleep(0.5)
+        assert len(list(found)) == COUNT - 1

@@ -222,16 +222,27 @@ def test_the_projection_keeps_no_logits_for_the_backward_pass() -> None:
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "plain"])
 def test_rows_of_half_precision_have_few_lengths_on_a_cpu(packed: bool) -> None:
-    pairs = make_pairs(40, longest=90)
+    pairs = make_pairs(40, longest=120)
     lengths = {}
     for dtype in (torch.bfloat16, torch.float32):
-        scorer = scorer_for(make_model(ARCHITECTURES["llama"]).to(dtype), packed=packed, max_tokens=300)
-        groups = scorer.groups(pairs, range(len(pairs)))
-        lengths[dtype] = [row.input_ids.shape[1] for row in scorer.rows(pairs, groups)]
-    assert {length % 32 for length in lengths[torch.bfloat16]} == {0}
+        scorer = scorer_for(make_model(ARCHITECTURES["llama"]).to(dtype), packed=packed, max_tokens=1_000)
+        rows = list(scorer.rows(pairs, scorer.groups(pairs, range(len(pairs)))))
+        lengths[dtype] = [row.input_ids.shape[1] for row in rows]
+        assert packed or max(row.tokens for row in rows) <= 1_000
+    long = [length for length in lengths[torch.bfloat16] if packed or length >= 128]
+    assert {length % 32 for length in long} == {0}
     assert any(length % 32 for length in lengths[torch.float32])
-    added = [more - own for more, own in zip(*lengths.values(), strict=True)]
-    assert max(added) < 32
+    if packed:
+        added = [more - own for more, own in zip(*lengths.values(), strict=True)]
+        assert max(added) < 32
+
+
+def test_short_sequences_are_not_filled() -> None:
+    """Of padded ones, most of a row would be padding."""
+    model, pairs = make_model(ARCHITECTURES["llama"]).bfloat16(), make_pairs(40, longest=6)
+    scorer = scorer_for(model, packed=False, max_tokens=500)
+    rows = scorer.rows(pairs, scorer.groups(pairs, range(len(pairs))))
+    assert max(row.input_ids.shape[1] for row in rows) == 11
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")

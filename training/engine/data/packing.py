@@ -21,6 +21,7 @@ from training.engine.data.tokens import EncodedPair
 # On a CPU, each other number of rows in a product of half precision makes oneDNN compile kernels, and keep 2 to 10 MB
 # of them. With texts of all lengths that would be gigabytes. So numbers of rows are multiples of this.
 _MULTIPLE = 32
+_FEW = 4  # multiples, below which each sequence would be filled by a good part of its length
 
 
 def row_multiple(dtype: torch.dtype, device: torch.device) -> int:
@@ -31,6 +32,11 @@ def row_multiple(dtype: torch.dtype, device: torch.device) -> int:
 def padding(rows: int, multiple: int) -> int:
     """Return how many rows are missing to a multiple."""
     return -rows % multiple
+
+
+def width_of(longest: int, multiple: int) -> int:
+    """Return the width of padded sequences: a multiple, unless they are so short that most of it would be padding."""
+    return longest + padding(longest, multiple) if longest >= _FEW * multiple else longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,7 @@ def pad(
     for pair in (pairs[position] for position in chosen_positions):
         sequences += [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)]
     longest = max(len(prompt) + len(completion) - 1 for prompt, completion in sequences)
-    width = longest + padding(longest, multiple)
+    width = width_of(longest, multiple)
     input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
     mask = torch.zeros_like(input_ids)
     index: list[int] = []

@@ -21,7 +21,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from training.engine.data.packing import PairRow, distribute, pack, pad, padding, row_multiple
+from training.engine.data.packing import PairRow, distribute, pack, pad, padding, row_multiple, width_of
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 from training.engine.model.attention import PACKED
@@ -200,17 +200,20 @@ class Scorer:
         if self.form != "padded":
             return [pair.tokens for pair in pairs]
         longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
-        return [2 * longest] * len(pairs)
+        return [2 * width_of(longest, self._multiple)] * len(pairs)
+
+    @property
+    def _multiple(self) -> int:
+        return row_multiple(self.base.dtype, self.device)
 
     def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[PairRow]:
         """Yield the rows of `groups`."""
-        multiple = row_multiple(self.base.dtype, self.device)
         for group in groups:
             if self.is_alone(pairs[group[0]]):
                 yield pad(pairs, group, alone=True)
             else:
                 make = pack if self.form == "packed" else pad
-                yield make(pairs, group, multiple)
+                yield make(pairs, group, self._multiple)
 
     def is_alone(self, pair: EncodedPair) -> bool:
         """Return whether the two sequences of a pair are computed apart."""
