@@ -238,7 +238,7 @@ def test_rows_of_half_precision_have_few_lengths_on_a_cpu(packed: bool) -> None:
 
 
 def test_short_sequences_are_not_filled() -> None:
-    """Of padded ones, most of a row would be padding."""
+    """Most of a padded row would be padding."""
     model, pairs = make_model(ARCHITECTURES["llama"]).bfloat16(), make_pairs(40, longest=6)
     scorer = scorer_for(model, packed=False, max_tokens=500)
     rows = scorer.rows(pairs, scorer.groups(pairs, range(len(pairs))))
