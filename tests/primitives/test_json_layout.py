@@ -1,6 +1,7 @@
 """JSON laid out: easier to read, and not a character of its values otherwise."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -35,7 +36,20 @@ def test_each_token_stays_as_it_was_written(token: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "12", '"text"', "{'a': 1}", '{"a": 1} and more', "[" * 60, '{"a": 1', '{\n  "a": 1\n}', "null [1]"],
+    [
+        *(
+            "",
+            "12",
+            '"text"',
+            "{'a': 1}",
+            '{"a": 1} and more',
+            "[" * 60,
+            '{"a": 1',
+            '{\n  "a": 1\n}',
+            "null [1]",
+        ),
+        *('{"a":1}\u2028{"b":2}', '{"a":1}\u00a0{"b":2}', '{"a":1}\x1c', '\u3000{"a":1}'),
+    ],
 )
 def test_other_texts_and_what_is_laid_out_stay(text: str) -> None:
     assert lay_out(text) is None
@@ -47,6 +61,23 @@ def test_what_would_grow_beyond_a_page_stays() -> None:
     assert lay_out(deep) is None
     assert lay_out("[" * 50_000 + "]" * 50_000) is None
     assert lay_out(json.dumps(["x" * LIMIT])) is None
+
+
+@pytest.mark.parametrize(
+    ("opening", "repeated", "end"), [('{"', '\\"', ""), ('{"', '\\"', "\\"), ("{", '"a', "")]
+)
+def test_time_grows_as_the_text_does(opening: str, repeated: str, end: str) -> None:
+    def measure(count: int) -> float:
+        text, seconds = opening + repeated * count + end, []
+        for _ in range(5):
+            begun = time.thread_time()
+            assert lay_out(text) is None
+            seconds.append(time.thread_time() - begun)
+        return min(seconds)
+
+    assert measure(24_000) < 30 * measure(
+        2_000
+    )  # 12 times as long; 144 times if all was read again at each quote
 
 
 @given(st.lists(VALUES) | st.dictionaries(st.text(), VALUES), st.booleans())
