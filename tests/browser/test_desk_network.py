@@ -253,7 +253,7 @@ def test_a_verdicts_refusal_outlasts_later_verdicts_answers(
     expect(refusal).to_have_count(0)
 
 
-def test_a_refusal_of_what_does_not_come_back_goes_with_the_next_verdict(
+def test_a_refusal_of_what_is_gone_ends_with_the_next_verdict(
     project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:
     ask_for_notes(project)

@@ -439,7 +439,7 @@ def test_a_decided_round_says_what_its_gate_said(
         (4, 2, "All that it was given were withdrawn or set aside."),
     ],
 )
-def test_a_gate_without_comparisons_names_a_cause_only_if_it_is_known(
+def test_an_empty_gate_names_a_cause_only_if_it_is_known(
     finished: Round,
     owner: Any,
     client_for: Any,

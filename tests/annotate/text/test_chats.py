@@ -144,7 +144,7 @@ ARGUMENTS = st.builds(
 @given(
     st.lists(ARGUMENTS.map(calling) | st.integers(1, 150).map(lambda n: {"role": "user", "content": "Z" * n}))
 )
-def test_the_formatted_view_shows_no_less_of_a_text_than_the_raw_one(messages: list[Any]) -> None:
+def test_the_formatted_view_shows_as_much_as_the_raw_one(messages: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rendering, "DISPLAY_LIMIT", 250)
         shown, is_cut = show_completion(messages)
