@@ -9,13 +9,15 @@ from collections.abc import Iterator
 
 DEPTH = 32  # objects and lists inside one another
 LIMIT = 60_000  # characters of a text that is laid out, and of what it becomes
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[][{}:,]|[^][{}:,"\s]++', re.DOTALL)
+_BLANKS = " \t\r\n"  # those of JSON
+# A string that has no end goes on to the end of the text, so that no character is read twice.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[][{}:,]|[^][{}:,"\s]++', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
 
 
 def lay_out(text: str) -> str | None:
     """Return the objects and lists that `text` consists of, indented. None if it is anything else, or has no need."""
-    if not text.lstrip().startswith(("{", "[")) or len(text) > LIMIT:
+    if not text.lstrip(_BLANKS).startswith(("{", "[")) or len(text) > LIMIT:
         return None
     tokens = _TOKEN.findall(text)
     if not _is_shallow(tokens) or not _is_json(text):
@@ -27,7 +29,7 @@ def lay_out(text: str) -> str | None:
         if length > LIMIT:
             return None
     laid_out = "".join(pieces)
-    return None if laid_out == text.strip() else laid_out
+    return None if laid_out == text.strip(_BLANKS) else laid_out
 
 
 def _is_shallow(tokens: list[str]) -> bool:
@@ -42,10 +44,10 @@ def _is_shallow(tokens: list[str]) -> bool:
 
 def _is_json(text: str) -> bool:
     """Return whether `text` is objects and lists of JSON, one after the other, and nothing else."""
-    decoder, text, at = json.JSONDecoder(), text.rstrip(), 0
+    decoder, text, at = json.JSONDecoder(), text.rstrip(_BLANKS), 0
     try:
         while at < len(text):
-            if text[at].isspace():
+            if text[at] in _BLANKS:
                 at += 1
                 continue
             value, at = decoder.raw_decode(text, at)

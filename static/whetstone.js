@@ -239,3 +239,21 @@ function scrollNavigation(row) {
 
 const navigation = document.querySelector(".navigation");
 if (navigation) scrollNavigation(navigation);
+
+// --- What scrolls by itself ---
+
+// It is a stop of the Tab key only while there is something to scroll.
+const scrollers = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const { scrollHeight, clientHeight, scrollWidth, clientWidth } = target;
+    if (scrollHeight > clientHeight + 1 || scrollWidth > clientWidth + 1) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+
+function watchScrollers() {
+  for (const element of document.querySelectorAll(".bounded")) scrollers.observe(element);
+}
+
+document.addEventListener("htmx:after:swap", watchScrollers);
+watchScrollers();

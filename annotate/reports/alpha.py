@@ -100,6 +100,7 @@ def _worth(sums: _Sums, units: Mapping[Said, int], total: int) -> float:
         return 0.0
     mean = sum(count * other.alpha for other, count in others) / total
     variance = (total - 1) / total * sum(count * (other.alpha - mean) ** 2 for other, count in others)
-    share = sums.observed
-    worth = share * (1 - share) / sums.expected**2 / variance if variance > 1e-12 else total
+    spread = sums.observed * (1 - sums.observed)
+    # Where all agree, or all differ, the spread tells nothing.
+    worth = spread / sums.expected**2 / variance if min(variance, spread) > 1e-12 else total
     return narrow_by_units(min(worth, sums.verdicts), total)

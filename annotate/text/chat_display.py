@@ -40,7 +40,8 @@ LARGE = 4_000  # characters of a call or of its result that is folded where the 
 class Block:
     """A part of a message as HTML. One with a `title` is a box that can be folded.
 
-    `as_written` is the text character by character, where `html` shows it indented.
+    `as_written` is the text character by character, where `html` shows it indented. `whole` is the text of a box that
+    is shown whole.
     """
 
     html: SafeString
@@ -49,6 +50,7 @@ class Block:
     is_open: bool = True
     as_written: str = ""
     length: int = 0
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def show_chat(
     opening = _show_turns(turns[:start], room, show)
     opening = [*_show_tools(tools, room), *opening]
     earlier = _show_turns(reversed(turns[start:last]), room, show)[::-1]
+    if not raw:
+        latest, opening, earlier = (_indent(messages, room) for messages in (latest, opening, earlier))
     return Chat(opening, earlier, latest, room.is_exceeded)
 
 
@@ -117,15 +121,21 @@ def _show_tools(tools: Sequence[Mapping[str, Any]] | None, room: rendering.Room)
 
 def show_completion(
     messages: Sequence[dict[str, Any]], *, hosts: Sequence[str] = (), raw: bool = False
-) -> list[Message]:
-    """Return the messages of a completion to show. Its calls of tools are open, as they are what is judged, but for
-    large ones."""
+) -> tuple[list[Message], bool]:
+    """Return the messages of a completion to show, and whether that is not all of it.
+
+    Its calls of tools are open, as they are what is judged, but for large ones.
+    """
     show = rendering.render_raw if raw else partial(rendering.render_markdown, hosts=hosts)
-    shown = _show_turns(read_turns(list(messages)), rendering.Room(), show)
-    return [
+    room = rendering.Room()
+    shown = _show_turns(read_turns(list(messages)), room, show)
+    if not raw:
+        shown = _indent(shown, room)
+    opened = [
         replace(one, blocks=[replace(block, is_open=block.length < LARGE) for block in one.blocks])
         for one in shown
     ]
+    return opened, room.is_exceeded
 
 
 def _show_turns(turns: Iterable[Turn], room: rendering.Room, show: Show) -> list[Message]:
@@ -148,7 +158,7 @@ def _show_parts(turn: Turn, room: rendering.Room, show: Show) -> list[Block]:
             picture = show_picture(part.image)
             blocks += [Block(picture)] if picture else []
         if part.name:
-            blocks.append(_show_box(part, shown, room, show))
+            blocks.append(_show_box(part, shown))
         elif turn.role in INSTRUCTIONS:
             is_short = len(part.text) < FOLDED_FROM
             blocks.append(Block(show(shown), _("Instructions"), _size(part.text), is_open=is_short))
@@ -157,18 +167,31 @@ def _show_parts(turn: Turn, room: rendering.Room, show: Show) -> list[Block]:
     return blocks
 
 
-def _show_box(part: Part, shown: str, room: rendering.Room, show: Show) -> Block:
-    """Return a named part as a box. JSON on one line is indented, unless texts are shown as they are."""
-    box = Block(rendering.render_raw(shown), rendering.show_name(part.name), _size(part.text), is_open=False)
-    box = replace(box, length=len(shown))
-    if show is rendering.render_raw or shown != part.text:
-        return box
-    laid_out = lay_out(part.text)
-    if laid_out is None or len(laid_out) > room.left:
-        return box
-    return replace(
-        box, html=rendering.render_raw(room.take(laid_out)), as_written=box.html, length=len(laid_out)
+def _show_box(part: Part, shown: str) -> Block:
+    """Return a named part as a box, character by character."""
+    return Block(
+        rendering.render_raw(shown),
+        rendering.show_name(part.name),
+        _size(part.text),
+        is_open=False,
+        length=len(shown),
+        whole=shown if shown == part.text else "",
     )
+
+
+def _indent(messages: list[Message], room: rendering.Room) -> list[Message]:
+    """Return messages with the JSON of their boxes indented, in the room that all texts of the page have left."""
+    return [
+        replace(message, blocks=[_indent_box(block, room) for block in message.blocks])
+        for message in messages
+    ]
+
+
+def _indent_box(box: Block, room: rendering.Room) -> Block:
+    laid_out = lay_out(box.whole) if room.left else None
+    if laid_out is None or not room.take_whole(laid_out):
+        return box
+    return replace(box, html=rendering.render_raw(laid_out), as_written=box.html, length=len(laid_out))
 
 
 def _size(text: str) -> str:

@@ -51,6 +51,15 @@ class Room:
             self.left -= taken
         return unfold(shown, payloads)
 
+    def take_whole(self, text: str) -> bool:
+        """Return whether there is room for all of `text`, and take it only then."""
+        folded, _ = fold(text)
+        shown, taken = _fit(folded, self.left)
+        if len(shown) < len(folded):
+            return False
+        self.left -= taken
+        return True
+
 
 def _fit(text: str, room: int) -> tuple[str, int]:
     """Return the beginning of `text` that fits into `room`, and the room that it takes."""

@@ -141,14 +141,15 @@ class Texts:
             return rendering.render_raw(text)
         return rendering.render_markdown(text, self.project.image_hosts)
 
-    def _show_completion(self, completion: Completion) -> SafeString:
+    def _show_completion(self, completion: Completion) -> tuple[SafeString, bool]:
+        """Return a completion as HTML, and whether that is not all of it."""
         if completion.messages is not None:
             raw = self.view == TextView.RAW
-            shown = show_completion(completion.messages, hosts=self.project.image_hosts, raw=raw)
-            return render_to_string("annotate/_messages.html", {"messages": shown})
+            shown, is_cut = show_completion(completion.messages, hosts=self.project.image_hosts, raw=raw)
+            return render_to_string("annotate/_messages.html", {"messages": shown}), is_cut
         if not completion.text.strip():
-            return format_html('<p class="faint">{}</p>', _("(empty)"))
-        return self._show(completion.text)
+            return format_html('<p class="faint">{}</p>', _("(empty)")), False
+        return self._show(completion.text), rendering.cut(completion.text)[1]
 
     @property
     def metadata(self) -> list[tuple[str, SafeString, bool]]:
@@ -164,19 +165,22 @@ class Texts:
     def sides(self) -> list[Side]:
         both = (self.left, self.right)
         uncompared = (False, False)
-        html: Sequence[SafeString]
+        shown: Sequence[tuple[SafeString, bool]]
         if self.view == TextView.DIFFERENCES:
             found = mark_differences(self.left.text, self.right.text)
             uncompared = found.stopped
-            html = [
-                mark_safe(f'<div class="prose plain" dir="auto">{part}</div>')  # noqa: S308 - differences() escapes
-                for part in found.html
+            shown = [
+                (
+                    mark_safe(f'<div class="prose plain" dir="auto">{part}</div>'),  # noqa: S308 - differences() escapes
+                    rendering.cut(one.text)[1],
+                )
+                for one, part in zip(both, found.html, strict=True)
             ]
         else:
-            html = [self._show_completion(completion) for completion in both]
+            shown = [self._show_completion(completion) for completion in both]
         return [
-            Side(name.upper(), name, one, part, rendering.cut(one.text)[1], stopped)
-            for name, one, part, stopped in zip("ab", both, html, uncompared, strict=True)
+            Side(name.upper(), name, one, html, is_cut, stopped)
+            for name, one, (html, is_cut), stopped in zip("ab", both, shown, uncompared, strict=True)
         ]
 
 

@@ -214,10 +214,14 @@ class Desk {
   }
 
   // Take in what an answer brings: a comparison unless it is judged already, the one ahead, the day's count, notices.
-  // `about` is what the errors among them are about: an act of the page, if nothing is named.
-  receive({ ok, html }, about = "") {
+  // `subject` is what the errors among them are about: an act of the page, if nothing is named. A verdict whose
+  // comparison does not come back is over.
+  receive({ ok, html }, subject = "") {
     const { screen } = this;
     const brought = new DOMParser().parseFromString(html, "text/html");
+    const fresh = brought.getElementById("comparison");
+    const freshToken = fresh?.dataset.token ?? "";
+    const about = subject.startsWith("verdict:") && subject !== `verdict:${freshToken}` ? "" : subject;
     for (const word of brought.querySelectorAll("template[data-word]")) {
       notify(word.content.textContent, word.dataset.word, about);
     }
@@ -231,8 +235,6 @@ class Desk {
     const fetched = brought.querySelector("template#ahead");
     const next = fetched?.content.firstElementChild?.dataset;
     if (next?.chosen === screen.view && !this.outbox.holds(next.token)) this.ahead.html = fetched.innerHTML;
-    const fresh = brought.getElementById("comparison");
-    const freshToken = fresh?.dataset.token ?? "";
     if (fresh && freshToken !== screen.token && !this.outbox.holds(freshToken)) screen.show(fresh.outerHTML);
     else if (screen.isBusy && !this.showAhead() && fresh) screen.settle();
     if (this.ahead.token && this.ahead.token === screen.token) this.ahead.drop();

@@ -15,6 +15,7 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from annotate.views import imports
 from tests.browser.accessibility import violations
+from tests.browser.desk import PHONE
 from tests.factories import compare
 
 
@@ -318,3 +319,44 @@ def test_a_long_completion_leaves_the_verdicts_near(project, owner, open_page):
     page.keyboard.press("End")
     expect(page.locator(".bounded").first.get_by_text("How it was written")).to_be_in_viewport()
     assert not violations(page)
+
+
+def test_only_what_scrolls_is_a_stop_of_the_tab_key(project, owner, open_page):
+    made = compare(project, "Tell a story:", "\n\n".join(["It was long."] * 300), "Short.")
+    page = open_page(owner, f"/p/reviews/comparisons/{made.pk}/")
+    long, short = (page.get_by_role("region", name=f"Text of completion {letter}") for letter in "AB")
+    expect(long).to_have_attribute("tabindex", "0")
+    expect(short).not_to_have_attribute("tabindex", "0")
+    text, button = long.bounding_box(), page.get_by_role("button", name="Make it gold: A").bounding_box()
+    assert button["y"] - (text["y"] + text["height"]) >= 8
+
+
+def test_long_samples_of_a_policy_scroll_by_themselves(project, owner, open_page):
+    made = compare(project, "Tell a story:", "\n\n".join(["It was long."] * 900), "Short.")
+    page = open_page(owner, f"/p/reviews/policies/{made.first.policy_id}/")
+    assert page.evaluate("document.documentElement.scrollHeight < 3 * innerHeight")
+    long = page.get_by_role("group", name="Tell a story:").filter(has_text="It was long.")
+    expect(long).to_have_attribute("tabindex", "0")
+    assert not violations(page)
+
+
+def test_removing_a_member_does_not_look_disabled_to_a_finger(project, owner, teammate, open_page):
+    colors = []
+    for options in ({}, PHONE):
+        page = open_page(owner, "/p/reviews/members/", **options)
+        button = page.get_by_role("button", name="Remove toni")
+        colors.append(button.evaluate("element => getComputedStyle(element).color"))
+    assert colors[0] != colors[1]
+
+
+def test_a_card_has_no_row_without_words(project, owner, teammate, make_comparisons, open_page):
+    [made] = make_comparisons(1, needed=2)
+    for person, rationale in ((owner, "Vivid."), (teammate, "")):
+        claim = queue.claim(project, person)
+        judging.record(
+            project, person, claim.token, judging.Verdict("prefer", claim.left_id, 2, rationale=rationale)
+        )
+    page = open_page(owner, f"/p/reviews/comparisons/{made.pk}/", **PHONE)
+    rows = page.locator("#main .cards tbody tr")
+    shown = [rows.nth(place).evaluate("row => row.lastElementChild.checkVisibility()") for place in range(2)]
+    assert sorted(shown) == [False, True]

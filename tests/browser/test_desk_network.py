@@ -253,6 +253,26 @@ def test_a_verdicts_refusal_outlasts_later_verdicts_answers(
     expect(refusal).to_have_count(0)
 
 
+def test_a_refusal_of_what_is_gone_ends_with_the_next_verdict(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(4)
+    desk = open_desk().ready()
+    lost = desk.token
+    desk.page.get_by_label("A is slightly better").first.check()  # on the one criterion
+    project.criteria = stored_aspects(["Honest"])
+    project.save()
+    Claim.objects.get(token=lost).comparison.withdraw()
+    Claim.objects.filter(token=lost).update(state="expired")
+    desk.press("Escape")
+    desk.press("2")
+    refusal = desk.page.get_by_text("This project does not know the criterion “helpful”")
+    expect(refusal).to_be_visible()
+    desk.moved_on(lost).saved().looked().judge("2")
+    expect(refusal).to_have_count(0)
+
+
 def test_a_view_that_failed_says_so_until_its_annotator_acts(desk: Desk) -> None:
     first = desk.token
     held: list[Route] = []

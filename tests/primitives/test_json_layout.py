@@ -1,6 +1,7 @@
 """JSON laid out: easier to read, and not a character of its values otherwise."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -41,12 +42,35 @@ def test_other_texts_and_what_is_laid_out_stay(text: str) -> None:
     assert lay_out(text) is None
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a":1}\u2028{"b":2}', '{"a":1}\u00a0{"b":2}', '{"a":1}\x1c', '\u3000{"a":1}']
+)
+def test_blanks_that_are_not_jsons_are_not_left_out(text: str) -> None:
+    assert lay_out(text) is None
+
+
 def test_what_would_grow_beyond_a_page_stays() -> None:
     deep = "[" * 32 + ",".join("1" * 2_000) + "]" * 32
     assert len(deep) < LIMIT
     assert lay_out(deep) is None
     assert lay_out("[" * 50_000 + "]" * 50_000) is None
     assert lay_out(json.dumps(["x" * LIMIT])) is None
+
+
+@pytest.mark.parametrize(
+    ("opening", "repeated", "end"), [('{"', '\\"', ""), ('{"', '\\"', "\\"), ("{", '"a', "")]
+)
+def test_time_grows_as_the_text_does(opening: str, repeated: str, end: str) -> None:
+    def measure(count: int) -> float:
+        text, seconds = opening + repeated * count + end, []
+        for _ in range(5):
+            begun = time.thread_time()
+            assert lay_out(text) is None
+            seconds.append(time.thread_time() - begun)
+        return min(seconds)
+
+    # It is 12 times as long. If the rest was read again at each quote, it would take 144 times as long.
+    assert measure(24_000) < 30 * measure(2_000)
 
 
 @given(st.lists(VALUES) | st.dictionaries(st.text(), VALUES), st.booleans())

@@ -428,3 +428,36 @@ def test_a_decided_round_says_what_its_gate_said(
     page = " ".join(text(client_for(owner).get(finished.get_absolute_url())).split())
     assert said in page
     assert "Reject it" not in page
+
+
+@pytest.mark.parametrize("state", [Round.State.READY, Round.State.PROMOTED])
+@pytest.mark.parametrize(
+    ("asked", "made", "cause"),
+    [
+        (4, 0, ""),
+        (0, 0, "The round was started without them."),
+        (4, 2, "All that it was given were withdrawn or set aside."),
+    ],
+)
+def test_an_empty_gate_names_a_cause_only_if_it_is_known(
+    finished: Round,
+    owner: Any,
+    client_for: Any,
+    make_comparisons: Any,
+    state: str,
+    asked: int,
+    made: int,
+    cause: str,
+) -> None:
+    finished.gate.set(make_comparisons(made))
+    finished.gate.update(withdrawn_at=timezone.now())
+    finished.settings["gate_comparisons"] = asked
+    finished.state = state
+    finished.save()
+    page = " ".join(text(client_for(owner).get(finished.get_absolute_url())).split())
+    assert (
+        "Its gate has no comparisons." if state == Round.State.READY else "Its gate had no comparisons."
+    ) in page
+    causes = ["The round was started without them.", "All that it was given were withdrawn or set aside."]
+    assert [one for one in causes if one in page] == [cause] * bool(cause)
+    assert "held-out prompts, so" not in page

@@ -54,6 +54,15 @@ def test_agreement_on_all_of_a_few_is_not_certain() -> None:
     assert found.low < 0.7
 
 
+@pytest.mark.parametrize(
+    "units", [{PARTED: 50}, {PARTED: 49, (0, 0, 1, 1): 1}, {(1, 1, 1, 1): 10, (1, 1, 1, 0): 10}]
+)
+def test_disagreement_on_all_is_known_not_to_be_agreement(units: dict[Said, int]) -> None:
+    found = estimate_alpha(units)
+    assert found is not None
+    assert found.low - 1e-9 <= found.value <= found.high < 0
+
+
 @pytest.mark.parametrize("units", [{}, {AGREED: 9}])
 def test_one_category_alone_has_no_alpha(units: dict[Said, int]) -> None:
     assert estimate_alpha(units) is None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.text import rendering
-from annotate.text.chat_display import Chat, show_chat, show_completion
+from annotate.text.chat_display import Chat, Message, show_chat, show_completion
 from annotate.text.chats import as_text, last_question
 from tests.annotate.text.test_images import address, picture
 
@@ -81,11 +81,11 @@ def test_calls_and_results_are_folded_boxes_with_names(raw: bool) -> None:
 
 def test_arguments_are_indented_beside_what_was_written() -> None:
     call = {"type": "function", "function": {"name": "find", "arguments": '{"near":[46.50,7.0],"n":1e2}'}}
-    [message] = show_completion([{"role": "assistant", "content": None, "tool_calls": [call]}])
+    [message], _ = show_completion([{"role": "assistant", "content": None, "tool_calls": [call]}])
     [block] = message.blocks
     assert "\n  &quot;near&quot;: [\n    46.50,\n    7.0\n  ],\n  &quot;n&quot;: 1e2" in block.html
     assert "{&quot;near&quot;:[46.50,7.0],&quot;n&quot;:1e2}" in block.as_written
-    [raw] = show_completion([{"role": "assistant", "content": None, "tool_calls": [call]}], raw=True)
+    [raw], _ = show_completion([{"role": "assistant", "content": None, "tool_calls": [call]}], raw=True)
     assert (raw.blocks[0].html, raw.blocks[0].as_written) == (block.as_written, "")
 
 
@@ -97,11 +97,74 @@ def test_results_are_indented_and_other_texts_stay() -> None:
     assert "{\n  &quot;a&quot;: 1\n}" in blocks[0].html
 
 
+def calling(arguments: str) -> dict[str, Any]:
+    call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def written(messages: list[Message]) -> list[str]:
+    """Return the texts of blocks as they were written, without blanks."""
+    blocks = [block for message in messages for block in message.blocks]
+    return [
+        re.sub(r"\s", "", unescape(re.sub("<[^>]*>", "", block.as_written or block.html))) for block in blocks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (json.dumps({"rows": [[1, 2, 3]] * 1_200}, separators=(",", ":")), 15_000),
+        (json.dumps({"a": "x" * 6_000 + "\u200f" * 2_500}, ensure_ascii=False), 5_000),
+    ],
+)
+def test_what_is_indented_takes_no_room_from_the_answer(arguments: str, answer: int) -> None:
+    completion = [calling(arguments), {"role": "assistant", "content": "Z" * answer}]
+    shown, is_cut = show_completion(completion)
+    assert (written(shown)[1], is_cut) == ("Z" * answer, False)
+    earlier = [{"role": "user", "content": "Z" * answer}, {"role": "user", "content": "Why?"}]
+    chat = show_chat([*earlier, calling(arguments)])
+    assert (written(chat.earlier), chat.is_cut) == (["Z" * answer], False)
+
+
+def test_a_completion_that_is_cut_says_so() -> None:
+    messages = [calling('{"a":1}'), {"role": "assistant", "content": "Z" * rendering.DISPLAY_LIMIT}]
+    for raw in (False, True):
+        shown, is_cut = show_completion(messages, raw=raw)
+        assert is_cut
+        assert written(shown)[1] == "Z" * (rendering.DISPLAY_LIMIT - 7)
+
+
+ARGUMENTS = st.builds(
+    lambda rows, hidden: json.dumps([rows, hidden], ensure_ascii=False, separators=(",", ":")),
+    st.lists(st.just([1, 2]), max_size=15),
+    st.text("x\u200f", max_size=12),
+)
+
+
+@given(
+    st.lists(ARGUMENTS.map(calling) | st.integers(1, 150).map(lambda n: {"role": "user", "content": "Z" * n}))
+)
+def test_the_formatted_view_shows_as_much_as_the_raw_one(messages: list[Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "DISPLAY_LIMIT", 250)
+        shown, is_cut = show_completion(messages)
+        raw, is_raw_cut = show_completion(messages, raw=True)
+        chat, raw_chat = show_chat(messages), show_chat(messages, raw=True)
+    assert (written(shown), is_cut) == (written(raw), is_raw_cut)
+    for one, other in zip((chat.earlier, chat.latest), (raw_chat.earlier, raw_chat.latest), strict=True):
+        assert written(one) == written(other)
+    assert chat.is_cut == raw_chat.is_cut
+    for block in [block for message in [*shown, *chat.latest, *chat.earlier] for block in message.blocks]:
+        if block.as_written:
+            laid_out = re.sub(r"\s|<[^>]*>", "", block.html)
+            assert laid_out == re.sub(r"\s|<[^>]*>", "", block.as_written)
+
+
 def test_large_calls_of_a_completion_are_folded() -> None:
     calls = [
         {"function": {"name": "write", "arguments": json.dumps({"text": "x" * size})}} for size in (40, 5_000)
     ]
-    [message] = show_completion([{"role": "assistant", "content": None, "tool_calls": calls}])
+    [message], _ = show_completion([{"role": "assistant", "content": None, "tool_calls": calls}])
     assert [block.is_open for block in message.blocks] == [True, False]
 
 

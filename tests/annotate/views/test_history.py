@@ -17,6 +17,8 @@ from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Comparison, Completion, Judgment, stored_aspects
 from annotate.queueing import queue
 from annotate.reports import my_work
+from annotate.text import rendering
+from annotate.text.chats import as_completion
 from tests import factories
 from tests.factories import TIE, say
 
@@ -217,6 +219,27 @@ def test_text_that_is_cut_on_a_judgments_page_opens_whole(
     link = reverse("whole_text", args=["reviews", Claim.objects.get().token, side])
     assert link in html
     assert history.get(link).content == b"z" * 70_000
+
+
+def test_a_completion_of_messages_says_whether_it_is_cut(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [made] = make_comparisons(1)
+    both = []
+    for length in (90, 110):
+        call = {"type": "function", "function": {"name": "a" * 40, "arguments": "{}"}}
+        messages = [{"role": "assistant", "content": "z" * (length - 2), "tool_calls": [call]}]
+        text = as_completion(messages)
+        both.append(
+            Completion.objects.create(
+                prompt=made.prompt, policy=made.first.policy, text=text, messages=messages
+            )
+        )
+    made.delete()
+    Comparison.objects.create(project=made.project, prompt=made.prompt, first=both[0], second=both[1])
+    monkeypatch.setattr(rendering, "DISPLAY_LIMIT", 100)
+    html = history.get(reverse("judgment", args=["reviews", judge(teammate, "left").pk])).content.decode()
+    assert html.count("only its beginning is shown") == 1  # names of calls are shown in any case
 
 
 # --- One's own figures ----------------------------------------------------------------------------------------------
