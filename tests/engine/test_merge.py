@@ -4,6 +4,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 import transformers
@@ -13,6 +14,7 @@ from tests.engine.adapters.test_start_adapters import save_foreign
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
 from training.engine.__main__ import main
 from training.engine.adapters.loading import load_sampled
+from training.engine.adapters.settings import PRECISIONS
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError, StorageError
 from training.engine.rundir import RunDirectory, whole_directory
@@ -134,8 +136,7 @@ def test_a_merge_that_cannot_end_leaves_no_model(make_merge) -> None:
 def test_what_rounding_takes_from_an_adapter_is_told(make_merge, capsys, dtype, size, is_lost) -> None:
     """A change of a weight that is less than half a step of its precision is rounded back."""
     run, out = make_merge(getattr(torch, dtype))
-    weights = load_file(path := Path(run.read_config().start_adapter) / "adapter_model.safetensors")
-    save_file({name: weight * (size if "lora_B" in name else 1) for name, weight in weights.items()}, path)
+    shrink(run, size)
     assert main(["merge", str(run.root), str(out)]) == 0
     done = run.read_done()["merge"]
     assert (done["kept"] < 0.5) == is_lost
@@ -143,3 +144,72 @@ def test_what_rounding_takes_from_an_adapter_is_told(make_merge, capsys, dtype, 
     told = [f"Rounding to {dtype} leaves {done['kept']:.0%} of what the adapter changes"] * is_lost
     assert [event.partition(",")[0] for event in done["events"]] == told
     assert all(event in capsys.readouterr().err for event in done["events"])
+
+
+def shrink(run: RunDirectory, size: float) -> None:
+    """Make the change that the run's adapter makes so many times as large."""
+    weights = load_file(path := Path(run.read_config().start_adapter) / "adapter_model.safetensors")
+    save_file({name: weight * (size if "lora_B" in name else 1) for name, weight in weights.items()}, path)
+
+
+def log_probabilities(model) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.float()(IDS).logits.log_softmax(-1)
+
+
+def merged_in_float32(run: RunDirectory) -> torch.Tensor:
+    """Return the policy's log-probabilities by plain PEFT."""
+    config = run.read_config()
+    base = transformers.AutoModelForCausalLM.from_pretrained(config.base_model, dtype=torch.float32)
+    return log_probabilities(peft.PeftModel.from_pretrained(base, config.start_adapter).merge_and_unload())
+
+
+def test_a_wider_precision_keeps_more_of_a_small_change(make_merge, tmp_path, capsys) -> None:
+    run, _ = make_merge(torch.bfloat16)
+    shrink(run, 1e-3)
+    wanted, far, kept, size = merged_in_float32(run), {}, {}, {}
+    for precision in PRECISIONS:
+        out = tmp_path / f"merged-{precision}"
+        assert main(["merge", str(run.root), str(out), "--dtype", precision]) == 0
+        told = capsys.readouterr().err
+        merged = transformers.AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+        written = "bfloat16" if precision == "base" else precision
+        assert json.loads((out / "config.json").read_text())["dtype"] == written
+        assert {str(weight.dtype) for weight in load_file(out / "model.safetensors").values()} == {
+            f"torch.{written}"
+        }
+        done = run.read_done()["merge"]
+        assert (done["dtype"], merged.dtype) == (written, getattr(torch, written))
+        assert ("Merge in float16 or float32" in told) == (precision == "base")
+        far[precision] = float((log_probabilities(merged) - wanted).abs().mean())
+        kept[precision], size[precision] = done["kept"], (out / "model.safetensors").stat().st_size
+    assert far["float32"] == 0
+    assert far["float16"] < far["base"] / 2
+    assert kept["base"] < 0.9 < kept["float16"] <= kept["float32"] == 1
+    assert size["base"] == pytest.approx(size["float16"], rel=0.05)
+    assert size["base"] == pytest.approx(size["float32"] / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", 1e7, "beyond 65,504"),
+        ("model.layers.1.self_attn.q_proj.weight", 1e7, "beyond 65,504"),
+        ("model.layers.0.mlp.up_proj.weight", 1e-6, "too small for float16"),
+    ],
+)
+def test_a_weight_that_float16_cannot_hold_is_named(make_merge, capsys, name, size, told) -> None:
+    run, out = make_merge(torch.bfloat16)
+    weights = load_file(path := Path(run.read_config().base_model) / "model.safetensors")
+    save_file({**weights, name: weights[name] * size}, path, {"format": "pt"})
+    assert main(["merge", str(run.root), str(out), "--dtype", "float16"]) == ModelError.exit_code
+    assert f"Weight {name} has values {told}" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["merge", str(run.root), str(out), "--dtype", "float32"]) == 0
+
+
+def test_an_unknown_precision_is_refused_by_name(make_merge, capsys) -> None:
+    run, out = make_merge()
+    with pytest.raises(SystemExit):
+        main(["merge", str(run.root), str(out), "--dtype", "int8"])
+    assert "--dtype: invalid choice: 'int8'" in capsys.readouterr().err

@@ -83,6 +83,7 @@ API = {
     "rounds/choosing/": READERS,
     "rounds/estimates/": ADMINS,
     "policies/": READERS,
+    "merged/": READERS,
     "leaderboard/": READERS,
     "workers/": READERS,
 }

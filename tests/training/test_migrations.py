@@ -10,6 +10,7 @@ from tests.migrations import migrate
 pytestmark = pytest.mark.chaos  # as the other old migrations
 
 WITH_DRAFTS = [("training", "0003_sweeps")]
+ONE_PRECISION = [("training", "0012_tools_of_trials")]
 TOOLS_IN_SAMPLING = [("training", "0011_estimates_of_policies")]
 TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
 
@@ -75,3 +76,15 @@ def test_tools_of_trials_get_a_column_and_go_back(newest: list[Any]) -> None:
     make_trials(migrate(before), {"sampling": {"seed": 1, "tools": TOOLS}}, {"sampling": {"seed": 2}})
     assert read_trials(migrate(newest), "tools") == [({"seed": 1}, TOOLS), ({"seed": 2}, None)]
     assert read_trials(migrate(before)) == [({"seed": 1, "tools": TOOLS},), ({"seed": 2},)]
+
+
+def test_weights_that_are_merged_keep_the_bases_precision(newest: list[Any], project: Any) -> None:
+    others = [node for node in newest if node[0] != "training"]
+    apps = migrate([*others, *ONE_PRECISION])
+    apps.get_model("training", "MergedWeights").objects.create(
+        policy_id=project.current_policy_id, filename="x-merged.tar", dtype="bfloat16"
+    )
+    migrate(newest)
+    from training.models import MergedWeights
+
+    assert MergedWeights.objects.values_list("precision", "dtype").get() == ("base", "bfloat16")

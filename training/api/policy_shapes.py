@@ -8,6 +8,7 @@ from annotate.api.shapes.base import EstimateOut, Note, Shape, StrictSerializer
 from annotate.api.shapes.rows import OBJECT, WHEN
 from annotate.models import Policy
 from training.api.shapes import estimate_data
+from training.models import MergedWeights
 from training.standings.strengths import Strength
 
 
@@ -60,6 +61,46 @@ class CardOut(Shape):
     EXAMPLE = {"card": "---\nlibrary_name: peft\n---\n\n# round 1\n"}
 
     card = serializers.CharField()
+
+
+class MergedIn(StrictSerializer):
+    """The precision to merge in. `base` is the base model's, `float16` has three bits more than bfloat16.
+
+    `float32` keeps all of what was learnt.
+    """
+
+    EXAMPLE = {"precision": "float32"}
+
+    precision = serializers.ChoiceField(
+        MergedWeights.Precision.choices, required=False, default=MergedWeights.Precision.BASE
+    )
+
+
+class MergedOut(serializers.ModelSerializer[MergedWeights]):
+    """Merged weights. `share` of them is done, from 0 to 1. `dtype` is their precision, once `state` is done.
+
+    `error` says why they failed, and of weights that are done how little is left of what was learnt.
+    """
+
+    EXAMPLE = {
+        "id": "6f1ed002-ab5b-4f4c-9d5a-1f3f2f0b7a11", "policy": "round 1", "precision": "float32", "dtype": "float32",
+        "state": "done", "share": 1.0, "filename": "reviews-round-1-merged-float32.tar", "size": 538091520,
+        "sha256": "9f86d081884c7d65", "error": "", "can_be_downloaded": True, "created_by": "olive",
+        "created_at": WHEN, "finished_at": WHEN, "expires_at": WHEN,
+    }  # fmt: skip
+
+    policy = serializers.CharField(source="policy.name")
+    can_be_downloaded = serializers.BooleanField()
+    created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True, read_only=True)
+    expires_at = serializers.DateTimeField(allow_null=True, read_only=True)
+
+    class Meta:
+        model = MergedWeights
+        fields = [
+            "id", "policy", "precision", "dtype", "state", "share", "filename", "size", "sha256", "error",
+            "can_be_downloaded", "created_by", "created_at", "finished_at", "expires_at",
+        ]  # fmt: skip
 
 
 ROWS = {"type": "array", "items": OBJECT}

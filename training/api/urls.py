@@ -1,7 +1,7 @@
 from annotate.api.urls import of_project
-from training.api import estimates, policies, rounds
+from training.api import estimates, merged, policies, rounds
 
-ROUND, POLICY = "rounds/<int:number>/", "policies/<int:policy_id>/"
+ROUND, POLICY, MERGE = "rounds/<int:number>/", "policies/<int:policy_id>/", "merged/<uuid:merge_id>/"
 
 urlpatterns = [
     of_project("rounds/", rounds.Rounds),
@@ -24,6 +24,10 @@ urlpatterns = [
     of_project(f"{POLICY}name/", policies.Name),
     of_project(f"{POLICY}card/", policies.Card),
     of_project(f"{POLICY}lineage/", policies.PolicyLineage),
+    of_project(f"{POLICY}merged/", merged.Merges),
+    of_project(MERGE, merged.OneMerge),
+    of_project(f"{MERGE}file/", merged.MergeFile),
+    of_project(f"{MERGE}cancel/", merged.MergeCancellation),
     of_project("judgments/<int:judgment_id>/lineage/", policies.JudgmentLineage),
     of_project("leaderboard/", policies.Leaderboard),
 ]

@@ -122,12 +122,22 @@ class MergedWeights(FileJob):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
 
+    class Precision(models.TextChoices):
+        BASE = "base", _("As the base model")
+        FLOAT16 = "float16", "float16"
+        FLOAT32 = "float32", "float32"
+
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="merged_weights")
+    precision = models.CharField(
+        max_length=10, choices=Precision.choices, default=Precision.BASE, help_text=_("As it was asked for.")
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     phase = models.CharField(max_length=20, blank=True)
     share = models.FloatField(default=0)
     file = models.FileField(upload_to="merged/", max_length=300, blank=True)
-    dtype = models.CharField(max_length=20, blank=True)
+    dtype = models.CharField(
+        max_length=20, blank=True, help_text=_("As the weights are, once they are ready.")
+    )
     worker = models.CharField(max_length=255, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -136,12 +146,23 @@ class MergedWeights(FileJob):
         constraints = [
             models.CheckConstraint(condition=is_whole(), name="ready_weights_have_a_hash"),
             models.UniqueConstraint(
-                fields=["policy"], condition=Q(state__in=["queued", "running"]), name="one_merge_at_a_time"
+                fields=["policy", "precision"],
+                condition=Q(state__in=["queued", "running"]),
+                name="one_live_merge_per_precision",
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.filename or 'merged weights'} ({self.state})"
+
+    @property
+    def wider(self) -> list[str]:
+        """Return the precisions that keep more of a policy than this file, the smaller one first."""
+        found = {
+            "bfloat16": [self.Precision.FLOAT16, self.Precision.FLOAT32],
+            "float16": [self.Precision.FLOAT32],
+        }
+        return [str(one) for one in found.get(self.dtype, [])]
 
 
 class Endpoint(models.Model):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,10 +26,13 @@ from annotate.errors import RefusalError
 from annotate.exports.prepared import drop_expired, send_file, store_file
 from annotate.models import Policy, User
 from annotate.models.jobs import LostError
+from annotate.projects import base_models
 from annotate.storage_errors import explain_failure
 from annotate.unnamed_files import drop_unnamed
+from primitives.model_folder import list_shards
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
+from training.recipes.sizes import model_size
 from training.rounds import child_process, workers
 from training.rounds.phases.following import read_progress
 from training.rounds.plan import Plan
@@ -36,7 +40,9 @@ from training.rounds.starts import check_policy, on_this_machine
 from training.storage.hiding import tell_reason
 from training.storage.objects import StorageFaultError
 from training.usage import model_card
-from training.usage.places import file_stem, require_adapter
+from training.usage.places import require_adapter
+from training.usage.serving import merged_stem
+from training.usage.weights_check import count_weights
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +52,14 @@ KEPT = timedelta(days=3)
 ATTEMPTS = 3
 MESSAGE_LIFE = timedelta(days=1)
 
+HALVES = {"BF16", "F16"}  # as safetensors names them
+
 State = MergedWeights.State
+Precision = MergedWeights.Precision
 
 
-def request(policy: Policy, by: User | None) -> MergedWeights:
-    """Ask for the merged weights of a policy, or return those that are ready or on their way.
+def request(policy: Policy, by: User | None, precision: str = Precision.BASE) -> MergedWeights:
+    """Ask for the merged weights of a policy in a precision, or return those that are ready or on their way.
 
     Raises RefusalError if there is nothing to merge.
     """
@@ -59,7 +68,7 @@ def request(policy: Policy, by: User | None) -> MergedWeights:
     if not policy.adapter:
         raise RefusalError(_("This policy has no adapter to merge."))
     check_policy(policy)
-    there = MergedWeights.objects.filter(policy=policy).filter(
+    there = MergedWeights.objects.filter(policy=policy, precision=precision).filter(
         Q(state__in=MergedWeights.LIVE) | Q(state=State.DONE, expires_at__gt=Now() + KEPT / 3)
     )
     if (found := there.first()) is not None:
@@ -67,7 +76,10 @@ def request(policy: Policy, by: User | None) -> MergedWeights:
     try:
         with transaction.atomic():
             made = MergedWeights.objects.create(
-                policy=policy, created_by=by, filename=f"{file_stem(policy)}-merged.tar"
+                policy=policy,
+                precision=precision,
+                created_by=by,
+                filename=f"{merged_stem(policy, precision)}.tar",
             )
     except IntegrityError:  # another user asked at the same moment
         return there.get()
@@ -124,6 +136,32 @@ def _workplace() -> Path:
     return Path(site.VAR) / "merging"
 
 
+def measure_sizes(policy: Policy) -> dict[str, int]:
+    """Return about how many bytes the merged weights of a policy have, by precision. Unknown sizes are left out."""
+    found = base_models.locate(policy.base_model)
+    if found is None:
+        return {}
+    kinds = _count_stored(Path(found))
+    count = sum(kinds.values()) or model_size(found) or 0
+    sizes = {Precision.FLOAT16: 2 * count, Precision.FLOAT32: 4 * count}
+    if kinds:  # weights in several precisions are merged in float32, as the engine loads them
+        is_half = len(kinds) == 1 and kinds.keys() <= HALVES
+        sizes[Precision.BASE] = sizes[Precision.FLOAT16 if is_half else Precision.FLOAT32]
+    elif found.endswith(".gguf"):
+        sizes[Precision.BASE] = sizes[Precision.FLOAT16]
+    return {str(precision): size for precision, size in sizes.items() if size}
+
+
+def _count_stored(folder: Path) -> Counter[str]:
+    """Return how many weights of each type a folder of safetensors holds, nothing where that cannot be read."""
+    if not folder.is_absolute() or not folder.is_dir():
+        return Counter()
+    try:
+        return sum((count_weights(folder / name) for name in list_shards(folder)), Counter())
+    except (OSError, ValueError):
+        return Counter()
+
+
 # --- What a worker does ------------------------------------------------------------------------------------------
 
 
@@ -167,7 +205,7 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
     files.write_config(config)
     _follow(merge, files, out)
     done = files.read_done()["merge"]
-    card = model_card.write(policy, model_card.Kind.MERGED, limits=done["events"])
+    card = model_card.write(policy, model_card.Kind.MERGED, dtype=done["dtype"], limits=done["events"])
     (out / "README.md").write_text(card)
     with tempfile.TemporaryFile(dir=folder) as file:
         sha256, size = _pack(merge, out, Path(merge.filename).stem, cast(BinaryIO, file))
@@ -192,8 +230,9 @@ def _follow(merge: MergedWeights, files: RunDirectory, out: Path) -> None:
     """Run the engine's verb as a child. Raises RefusalError with its reason, or LostError, once it is gone."""
     log = files.root / "merge.log"
     with log.open("wb") as output:
+        arguments = (str(out), "--dtype", merge.precision)
         child = child_process.start_child(
-            "merge", files.root, str(out), stdout=output, stderr=subprocess.STDOUT
+            "merge", files.root, *arguments, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         ended = False

@@ -36,14 +36,17 @@ class Kind(enum.Enum):
     MERGED = "merged"
 
 
-def write(policy: Policy, kind: Kind = Kind.ADAPTER, limits: Sequence[str] = ()) -> str:
-    """Return the card as README.md, with the header that the hub reads. `limits` are further ones, of the files."""
+def write(policy: Policy, kind: Kind = Kind.ADAPTER, *, dtype: str = "", limits: Sequence[str] = ()) -> str:
+    """Return the card as README.md, with the header that the hub reads.
+
+    `dtype` is the precision of merged weights, and `limits` are further ones, of the files.
+    """
     history = lineage.trace_back(policy)
     rounds = [one.round for one in history if one.round is not None]
     made = rounds[0] if rounds and rounds[0].result_policy_id == policy.pk else None
     sections = [
         _header(policy, kind, was_trained=bool(rounds)),
-        f"# {_plain(policy.name)}\n\n{_summary(policy, made, kind)}",
+        f"# {_plain(policy.name)}\n\n{_summary(policy, made, kind)}{_precision(dtype)}",
         f"## How it was made\n\n{_making(policy, history)}",
         f"## Data\n\n{_data(rounds)}",
         f"## Measured\n\n{_measured(made)}",
@@ -116,6 +119,10 @@ def _summary(policy: Policy, made: Round | None, kind: Kind) -> str:
     return (
         f"{what} {base}, trained on the preferences of people by round {made.number} of a Whetstone project."
     )
+
+
+def _precision(dtype: str) -> str:
+    return f" The weights are in `{dtype}`." if dtype else ""
 
 
 def _making(policy: Policy, history: list[lineage.Ancestor]) -> str:

@@ -6,6 +6,7 @@ The engine checks the rest when it loads them, in a process of its own.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,17 @@ def read_header(path: Path, field: str = "file") -> Shapes:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         sentence = _("The file %(name)s is not a whole file of safetensors.")
         raise RefusalError(sentence % {"name": printable(path.name)}, field) from error
+
+
+def count_weights(path: Path) -> Counter[str]:
+    """Return how many weights of each type a safetensors file of a base model holds. Raises ValueError or OSError."""
+    try:
+        counts: Counter[str] = Counter()
+        for one in _read_header(path).values():
+            counts[str(one["dtype"])] += math.prod(one["shape"])
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("It is not a whole file of safetensors.") from error
+    return counts
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -46,6 +46,9 @@ LINKS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("start_a_round_that_only_writes", "201"): ("number", NUMBER, ("get_a_round", "cancel_a_round")),
     ("cancel_a_round", "200"): ("number", NUMBER, ("get_a_round", "resume_a_round")),
     ("list_policies", "200"): ("policy_id", FIRST, ("get_a_policy", "make_a_policy_current_again")),
+    ("merge_a_policy", "202"): (
+        "merge_id", ID, ("get_merged_weights", "download_merged_weights", "cancel_merged_weights"),
+    ),
 }  # fmt: skip
 
 

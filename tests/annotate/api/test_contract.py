@@ -27,7 +27,9 @@ from tests.security import site as sites
 pytestmark = [
     pytest.mark.once,  # what is stored is tested elsewhere, on both databases
     # schemathesis closes no answer, so the file in one is closed with a warning
-    pytest.mark.filterwarnings("ignore:.*FileIO.*an-export:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.*FileIO.*(an-export|merged-weights):pytest.PytestUnraisableExceptionWarning"
+    ),
 ]
 PEOPLE = ("our admin", "our annotator", "outsider")
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -14,7 +14,13 @@ from tests.annotate.api.caller import API, Caller
 
 pytestmark = pytest.mark.once
 
-VALUES = {"slug": "reviews", "token": str(uuid.uuid4()), "job_id": str(uuid.uuid4()), "digest": "0" * 64}
+VALUES = {
+    "slug": "reviews",
+    "token": str(uuid.uuid4()),
+    "job_id": str(uuid.uuid4()),
+    "merge_id": str(uuid.uuid4()),
+    "digest": "0" * 64,
+}
 
 
 @pytest.fixture

@@ -2,27 +2,35 @@
 
 import io
 import json
+import math
+import re
 import tarfile
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
+import numpy
 import pytest
 from django.conf import settings as site
 from django.core.management import CommandError, call_command
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
 from huggingface_hub import constants
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from annotate.models import TrailEntry
 from tests.annotate.exports import hub as fake
 from tests.local_server import serving
 from tests.storages import FullStorage
 from tests.training.using import adapters
+from training.engine.adapters.settings import PRECISIONS
 from training.models import MergedWeights
 from training.usage import merging, model_card
 from training.usage.bringing import bring_adapter
+from training.usage.serving import merged_recipes
 from training.usage.trials import answer
 from training.usage.warm_engine import engine
 
@@ -83,9 +91,89 @@ def test_the_card_says_where_the_starter_model_is(policy: Any) -> None:
 
 
 def test_the_card_of_merged_weights_says_what_rounding_took(policy: Any) -> None:
-    card = model_card.write(policy, model_card.Kind.MERGED, limits=["Rounding leaves 23%."])
+    card = model_card.write(policy, model_card.Kind.MERGED, dtype="bfloat16", limits=["Rounding leaves 23%."])
     assert "\n- Rounding leaves 23%.\n\n## Licence" in card
-    assert "Rounding" not in model_card.write(policy)
+    assert "The weights are in `bfloat16`.\n" in card
+    assert "Rounding" not in (adapter := model_card.write(policy))
+    assert "The weights are in" not in adapter
+
+
+def test_the_engine_knows_every_precision_of_the_page() -> None:
+    assert list(PRECISIONS) == MergedWeights.Precision.values
+
+
+@pytest.mark.usefixtures("sent")
+def test_each_precision_is_a_merge_of_its_own(policy: Any, owner: Any, client_for: Any) -> None:
+    client, page = client_for(owner), reverse("take-policy", args=["reviews", policy.pk])
+    asked = [{}, {"precision": "float16"}, {"precision": "float32"}, {"precision": "float32"}]
+    places = [client.post(page, one).url for one in asked]
+    assert len(set(places)) == 3
+    assert places[2] == places[3]
+    assert set(MergedWeights.objects.values_list("precision", "filename")) == {
+        ("base", "reviews-round-1-merged.tar"),
+        ("float16", "reviews-round-1-merged-float16.tar"),
+        ("float32", "reviews-round-1-merged-float32.tar"),
+    }
+    assert TrailEntry.objects.filter(details__precision="float32").exists()
+    refused = client.post(page, {"precision": "int8"})
+    assert (refused.status_code, MergedWeights.objects.count()) == (422, 3)
+    assert "int8 is not one of the available choices" in refused.content.decode()
+
+
+def test_the_page_names_the_size_of_each_precision(policy: Any, owner: Any, client_for: Any) -> None:
+    with safe_open(site.STARTER_MODEL / "model.safetensors", framework="numpy") as weights:
+        count = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    shown = client_for(owner).get(reverse("take-policy", args=["reviews", policy.pk])).content.decode()
+    for code, size in (("base", 2 * count), ("float16", 2 * count), ("float32", 4 * count)):
+        option = re.search(rf'<option value="{code}".*?>(.*?)</option>', shown, re.DOTALL)
+        assert option is not None
+        assert filesizeformat(size) in option[1]
+
+
+def test_a_model_in_half_precision_takes_half_the_size(policy: Any, tmp_path: Path, settings: Any) -> None:
+    settings.BASE_MODELS = [str(tmp_path)]
+    weights = numpy.ones((8, 4), numpy.float16)
+    save_file({"a": weights, "b": weights}, tmp_path / "model.safetensors")
+    policy.base_model = str(tmp_path)
+    assert merging.measure_sizes(policy) == {"base": 128, "float16": 128, "float32": 256}
+    save_file({"a": weights, "b": weights.astype(numpy.float32)}, tmp_path / "model.safetensors")
+    assert merging.measure_sizes(policy) == {"base": 256, "float16": 128, "float32": 256}
+    policy.base_model = str(tmp_path / "gone")
+    assert merging.measure_sizes(policy) == {}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "served", "converted"),
+    [
+        ("bfloat16", "merged --served-model-name", "--outtype auto"),
+        ("float16", "merged --dtype float16 --served", "--outtype f16"),
+        ("float32", "merged --dtype float32 --served", "--outtype f32"),
+    ],
+)
+def test_commands_keep_the_precision_of_the_weights(
+    policy: Any, dtype: str, served: str, converted: str
+) -> None:
+    vllm, llama_cpp, ollama = merged_recipes(policy, "merged", dtype)
+    assert served in vllm.commands
+    assert converted in llama_cpp.commands
+    assert "FROM ./merged-Q4_K_M.gguf" in ollama.commands
+
+
+def test_weights_that_lost_much_offer_wider_ones(policy: Any, owner: Any, client_for: Any) -> None:
+    client = client_for(owner)
+    merge = MergedWeights(policy=policy, filename="x-merged.tar", sha256="0" * 64, state="done")
+    merge.expires_at = timezone.now() + timedelta(days=1)
+    for dtype, error, offered in (
+        ("bfloat16", "Rounding leaves 23%.", ["float16", "float32"]),
+        ("float16", "Rounding leaves 80%.", ["float32"]),
+        ("bfloat16", "", []),
+    ):
+        merge.dtype, merge.error = dtype, error
+        merge.save()
+        shown = client.get(reverse("merged-weights", args=["reviews", merge.pk])).content.decode()
+        assert re.findall(r'name="precision" value="(\w+)"', shown) == offered
+        assert error in shown
+        assert "vllm serve ./x-merged" in shown
 
 
 def test_a_name_cannot_write_into_the_card(policy: Any) -> None:
@@ -153,15 +241,21 @@ def test_a_worker_merges_and_answers_by_the_engine(
 ) -> None:
     """Run both children of the engine for real: merged weights as a file, and answers of base and policy."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    merge = merging.request(policy, owner)
+    merge = merging.request(policy, owner, "float16")
     merging.run(str(merge.pk), "worker")
     merge.refresh_from_db()
-    assert merge.error == ""
+    assert (merge.error, merge.dtype) == ("", "float16")
     sent = client_for(owner).get(reverse("merged-weights-file", args=["reviews", merge.pk]))
     content = b"".join(sent)
     assert len(content) == merge.size
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = {Path(name).name for name in archive.getnames()}
+        card, config = (
+            cast(IO[bytes], archive.extractfile(f"reviews-round-1-merged-float16/{name}")).read()
+            for name in ("README.md", "config.json")
+        )
+    assert b"The weights are in `float16`." in card
+    assert json.loads(config)["dtype"] == "float16"
     assert {
         "model.safetensors",
         "config.json",

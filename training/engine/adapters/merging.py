@@ -1,7 +1,7 @@
-"""The verb `merge`: a base model with its adapter as one model, in the precision that the base is stored in.
+"""The verb `merge`: a base model with its adapter as one model, in the precision that the base is stored in or another.
 
-Each layer is widened to float32, changed by its adapter, and rounded once. So the memory is that of the stored weights
-and one layer, and the result is as close to base and adapter as its precision can be.
+Each layer is widened to float32, changed by its adapter, and rounded once. So the memory is that of the weights as they
+are written and one layer, and the result is as close to base and adapter as its precision can be.
 """
 
 import copy
@@ -18,6 +18,8 @@ from peft.tuners.lora.layer import Embedding, LoraLayer, ParamWrapper
 from torch import nn
 
 from training.engine.adapters.loading import attach_adapter
+from training.engine.adapters.rounding import Rounding
+from training.engine.adapters.settings import BASE
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
 from training.engine.model import hub, narrow
@@ -31,16 +33,17 @@ _REPORT_SECONDS = 0.5
 _ENOUGH = 0.9  # of an adapter's change
 _LOST = (
     "Rounding to {dtype} leaves {kept:.0%} of what the adapter changes, so the merged weights write little of what was"
-    " learnt. Use the adapter beside its base model."
+    " learnt. Merge in {wider}, or use the adapter beside its base model."
 )
+_WIDER = {torch.bfloat16: "float16 or float32", torch.float16: "float32"}
 _UNPACKED = torch.float16  # in which the weights of a GGUF file are written
 
 
-def merge(run: RunDirectory, out: Path) -> None:
+def merge(run: RunDirectory, out: Path, precision: str = BASE) -> None:
     """Write base model and adapter of a run directory as one model into `out`, which is new, then done.json.
 
-    The adapter is adapter/ where it exists, else start_adapter. Raises EngineError subclasses; there is no `out` then.
-    After a kill there may be one, which a new try refuses to replace.
+    The adapter is adapter/ where it exists, else start_adapter. `precision` is one of PRECISIONS. Raises EngineError
+    subclasses; there is no `out` then. After a kill there may be one, which a new try refuses to replace.
     """
     config = run.read_config()
     check_new(out)
@@ -51,11 +54,16 @@ def merge(run: RunDirectory, out: Path) -> None:
         adapter = _adapter(run, config)
         files = find_model(config.base_model, config.revision)
         inputs = run.hashes([run.config_file]) | files.digests | adapter_digests(str(adapter), "adapter")
-        model = _load_stored(files)
-        dtype = next(model.parameters()).dtype
+        asked = None if precision == BASE else getattr(torch, precision)
+        model = _load_stored(files, asked)
+        stored = next(model.parameters()).dtype
+        dtype = asked or stored
+        rounding = Rounding(model, stored, dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            merged, layers, kept = _merge_layers(run, model, adapter)
+            merged, layers, kept = _merge_layers(run, model, adapter, rounding)
+        if asked is not None:
+            rounding.round_rest(merged)
         tokenizer = files.read_tokenizer()
         if config.chat_template is not None:
             tokenizer.chat_template = config.chat_template
@@ -64,13 +72,14 @@ def merge(run: RunDirectory, out: Path) -> None:
             warnings.simplefilter("ignore")
             _save(merged, aside)
             tokenizer.save_pretrained(aside)
-        precision = str(dtype).removeprefix("torch.")
-        events = [] if kept >= _ENOUGH else [_LOST.format(dtype=precision, kept=kept)]
+        name = str(dtype).removeprefix("torch.")
+        is_lost = kept < _ENOUGH and dtype in _WIDER
+        events = [_LOST.format(dtype=name, kept=kept, wider=_WIDER[dtype])] if is_lost else []
         summary = {
             "status": "merged",
             "policy": str(adapter),
             "layers": layers,
-            "dtype": precision,
+            "dtype": name,
             "kept": round(kept, 4),
             "events": events,
             "seconds": round(time.monotonic() - started, 3),
@@ -93,8 +102,11 @@ def _adapter(run: RunDirectory, config: TrainConfig) -> Path:
     return Path(config.start_adapter)
 
 
-def _load_stored(files: ModelFiles) -> Any:
-    """Return the base model on the CPU in the precision that its weights are stored in. Raises ModelError."""
+def _load_stored(files: ModelFiles, asked: torch.dtype | None) -> Any:
+    """Return the base model on the CPU in the precision that its weights are stored in. Raises ModelError.
+
+    A GGUF file is stored in none, and is unpacked to the one that is asked for.
+    """
     config = files.read_config()
     if getattr(config, "quantization_config", None):
         raise files.refusal(
@@ -102,7 +114,8 @@ def _load_stored(files: ModelFiles) -> Any:
             "merge it into the model before quantization"
         )
     config._attn_implementation = config._experts_implementation = None
-    dtype = _UNPACKED if files.gguf else narrow.stored_dtype(files.safetensors) or torch.float32
+    unpacked = asked or _UNPACKED
+    dtype = unpacked if files.gguf else narrow.stored_dtype(files.safetensors) or torch.float32
     try:
         with hub.offline():
             model = model_class(config).from_pretrained(
@@ -116,7 +129,7 @@ def _load_stored(files: ModelFiles) -> Any:
     return model.eval()
 
 
-def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, int, float]:
+def _merge_layers(run: RunDirectory, model: Any, adapter: Path, rounding: Rounding) -> tuple[Any, int, float]:
     """Return the model with the adapter merged into its weights, the number of layers that it changed, and a share.
 
     The share is how much of the adapter's change is left after rounding: the projection of what is stored on it.
@@ -134,7 +147,7 @@ def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, in
         )
     told = left = whole = 0.0
     for number, layer in enumerate(layers):
-        for stored, asked in _merge_layer(layer):
+        for stored, asked in _merge_layer(layer, rounding):
             left, whole = left + float((stored * asked).sum()), whole + float(asked.square().sum())
         if time.monotonic() - told > _REPORT_SECONDS:
             told = time.monotonic()
@@ -142,7 +155,7 @@ def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, in
     return wrapped.unload(), len(layers), left / whole if whole else 1.0
 
 
-def _merge_layer(layer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _merge_layer(layer: Any, rounding: Rounding) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Add the adapter to the weights of one layer in float32, and round the sum once.
 
     Yields the change of each of its weights as it is stored and as it was asked for. Raises ModelError.
@@ -166,7 +179,7 @@ def _merge_layer(layer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if not bool(weight.isfinite().all()):
             raise ModelError("The adapter makes weights that are not finite; it cannot be merged.")
         asked = weight.data - base
-        weight.data = weight.data.to(base.dtype)
+        rounding.round(weight, base.dtype)
         yield weight.data - base.float(), asked
 
 

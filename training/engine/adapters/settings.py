@@ -16,6 +16,8 @@ from training.engine.errors import ModelError
 from training.engine.rundir import read_object
 
 CONFIG_NAME = "adapter_config.json"
+BASE = "base"  # the precision that a base model is stored in
+PRECISIONS = (BASE, "float16", "float32")  # that an adapter can be merged in
 # What the engine computes as PEFT does, and what does not change what an adapter computes.
 HONOURED = frozenset(
     {

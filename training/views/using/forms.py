@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from django import forms
+from django.template.defaultfilters import filesizeformat
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
@@ -13,7 +15,7 @@ from annotate.imports.contents import check_prompt
 from annotate.imports.reader import RowError
 from annotate.models import Policy, Project, Prompt
 from annotate.text.chats import Content
-from training.models import Answer
+from training.models import Answer, MergedWeights
 from training.rounds import lineage
 from training.rounds.plan import Plan
 from training.rounds.starts import check_writer
@@ -23,6 +25,30 @@ LONGEST_TEXT, LONGEST_SYSTEM = 64_000, 16_000  # characters
 MOST_TOKENS = 4096
 
 LONGEST_KEY = 18  # digits: SQLite refuses a whole number beyond 64 bits in a list
+
+
+class MergeForm(forms.Form):
+    """The precision that a policy is merged in, with the size that each takes."""
+
+    precision = forms.ChoiceField(
+        required=False,
+        label=_("Precision"),
+        help_text=_(
+            "Most base models are in bfloat16, where a small change is rounded away. float16 keeps three bits more, and"
+            " holds no value beyond 65,504. float32 keeps all."
+        ),
+    )
+
+    def __init__(self, data: Mapping[str, Any] | None, sizes: Mapping[str, int]) -> None:
+        super().__init__(data)
+        field = cast(forms.ChoiceField, self.fields["precision"])
+        field.choices = [
+            (code, f"{label} ({filesizeformat(sizes[code])})" if code in sizes else label)
+            for code, label in MergedWeights.Precision.choices
+        ]
+
+    def clean_precision(self) -> str:
+        return str(self.cleaned_data["precision"] or MergedWeights.Precision.BASE)
 
 
 class SamplingForm(forms.Form):

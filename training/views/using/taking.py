@@ -1,5 +1,6 @@
 """The pages on which a policy is taken away: its adapter, merged weights, card, commands, and a push to a hub."""
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from annotate.projects import trail
 from training.models import MergedWeights
 from training.usage import hub_push, merging, model_card, packages, serving
 from training.usage.places import has_adapter
+from training.views.using.forms import MergeForm
 
 
 @never_cache
@@ -25,18 +27,29 @@ from training.usage.places import has_adapter
 def take_policy(request: ProjectRequest, policy_id: int) -> HttpResponse:
     """Show the ways to take a policy away. A POST has its weights merged."""
     policy = _policy(request, policy_id)
-    if request.method == "POST":
-        try:
-            merge = merging.request(policy, request.user)
-        except RefusalError as refused:
-            messages.error(request, str(refused))
-            return redirect("take-policy", request.project.slug, policy.pk)
-        _record(request, f"merged weights of {policy.name}")
-        return redirect("merged-weights", request.project.slug, merge.pk)
-    return _page(request, policy, PushForm())
+    if request.method != "POST":
+        return _page(request, policy)
+    form = MergeForm(request.POST, merging.measure_sizes(policy))
+    if not form.is_valid():
+        return _page(request, policy, merge_form=form)
+    try:
+        merge = merging.request(policy, request.user, form.cleaned_data["precision"])
+    except RefusalError as refused:
+        messages.error(request, str(refused))
+        return redirect("take-policy", request.project.slug, policy.pk)
+    _record(request, f"merged weights of {policy.name}", precision=merge.precision)
+    return redirect("merged-weights", request.project.slug, merge.pk)
 
 
-def _page(request: ProjectRequest, policy: Policy, push: PushForm) -> HttpResponse:
+def _page(
+    request: ProjectRequest,
+    policy: Policy,
+    *,
+    push: PushForm | None = None,
+    merge_form: MergeForm | None = None,
+) -> HttpResponse:
+    push = push or PushForm()
+    merge_form = merge_form or MergeForm(None, merging.measure_sizes(policy) if policy.adapter else {})
     context: dict[str, Any] = {
         "policy": policy,
         "is_here": has_adapter(policy),
@@ -45,10 +58,13 @@ def _page(request: ProjectRequest, policy: Policy, push: PushForm) -> HttpRespon
         "licence": model_card.base_licence(policy.base_model),
         "merged": MergedWeights.objects.filter(policy=policy)[:5],
         "push": push,
+        "merge_form": merge_form,
         "is_admin": request.membership.role == Role.ADMIN,
         "section": "policies",
     }
-    return render(request, "training/using/take.html", context, status=422 if push.errors else 200)
+    return render(
+        request, "training/using/take.html", context, status=422 if push.errors or merge_form.errors else 200
+    )
 
 
 @require_GET
@@ -89,13 +105,13 @@ def push(request: ProjectRequest, policy_id: int) -> HttpResponse:
         return redirect("take-policy", request.project.slug, policy.pk)
     form = PushForm(request.POST)
     if not form.is_valid():
-        return _page(request, policy, form)
+        return _page(request, policy, push=form)
     wanted = form.cleaned_data
     try:
         address = hub_push.push(policy, wanted["repository"], wanted["token"], public=wanted["public"])
     except RefusalError as refused:
         form.add_error(refused.field if refused.field in form.fields else None, refused.message)
-        return _page(request, policy, form)
+        return _page(request, policy, push=form)
     _record(request, f"adapter of {policy.name} to {wanted['repository']} on the hub")
     messages.success(request, _("Pushed to %(address)s.") % {"address": address})
     return redirect("take-policy", request.project.slug, policy.pk)
@@ -110,7 +126,8 @@ def merge_page(request: ProjectRequest, merge_id: UUID) -> HttpResponse:
         merge.cancel()
         return redirect("merged-weights", request.project.slug, merge.pk)
     merging.look_after(merge)
-    context = {"merge": merge, "policy": merge.policy, "section": "policies"}
+    recipes = serving.merged_recipes(merge.policy, Path(merge.filename).stem, merge.dtype)
+    context = {"merge": merge, "policy": merge.policy, "recipes": recipes, "section": "policies"}
     return render(
         request, "training/using/_merge.html" if request.htmx else "training/using/merge.html", context
     )
@@ -141,5 +158,5 @@ def _policy(request: ProjectRequest, policy_id: int) -> Policy:
     return policy
 
 
-def _record(request: ProjectRequest, target: str) -> None:
-    trail.record(trail.Verb.EXPORTED, request.user, project=request.project, target=target)
+def _record(request: ProjectRequest, target: str, **details: Any) -> None:
+    trail.record(trail.Verb.EXPORTED, request.user, project=request.project, target=target, **details)
