@@ -212,7 +212,7 @@ def make_comparisons(project: Any) -> Callable[..., list[Any]]:
 
 @pytest.fixture
 def commits_first() -> Iterator[Callable[[Callable[[], Any]], Any]]:
-    """commits_first(act): an act of another connection, which commits while the test's own waits for it."""
+    """Let an act of another connection commit while the test's own waits for it: `commits_first(act)`."""
     from tests.meetings import FirstToCommit
 
     with ThreadPoolExecutor(1) as pool:

@@ -142,7 +142,7 @@ def test_what_rounding_takes_from_an_adapter_is_told(make_merge, capsys, dtype, 
     assert (done["kept"] < 0.5) == is_lost
     assert (done["kept"] > 0.99) != is_lost
     told = [f"Rounding to {dtype} leaves {done['kept']:.0%} of what the adapter changes"] * is_lost
-    assert [event.partition(",")[0] for event in done["events"]] == told
+    assert [event.partition(".")[0] for event in done["events"]] == told
     assert all(event in capsys.readouterr().err for event in done["events"])
 
 

@@ -12,7 +12,6 @@ from annotate.pairs import texts
 from annotate.pairs.texts import read_ahead, read_texts
 from tests.backends import assert_no_connection_is_left, backends, end_connections
 from tests.factories import compare
-from tests.waiting import wait_for
 
 ROWS = 7
 on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite reads nothing ahead")
@@ -57,11 +56,12 @@ def test_a_transaction_reads_what_it_has_written(keys: list[int]) -> None:
 @on_postgresql
 def test_the_next_texts_are_asked_for_before_the_last_are_used(keys: list[int]) -> None:
     """The caller may ask the database on its own connection meanwhile."""
+    assert_no_connection_is_left()  # one of a test before may be about to end
     with closing(read(keys)) as found:
         for some, texts_of in found:
             assert texts_of.keys() == set(some)
             assert Comparison.objects.filter(pk__in=some).count() == len(some)
-            wait_for(lambda: len(backends()) == 1, 60)  # one of a test before may be about to end
+            assert len(backends()) == 1
     assert_no_connection_is_left()
 
 

@@ -244,6 +244,7 @@ def test_the_heartbeat_keeps_a_claim_and_is_the_holders_alone(project, teammate,
     assert not queue.renew(project, teammate, "no token")
     assert queue.expire_claims(project, now=later(15)) == 0
     claim.refresh_from_db()
+    assert later(9) < claim.expires_at <= later(9) + queue.get_lease(project)
     assert queue.expire_claims(project, now=claim.expires_at) == 1
 
 

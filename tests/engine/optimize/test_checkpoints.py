@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,15 @@ SETTINGS = {
     "device": "cpu",
 }
 ENDLESS = 600.0  # seconds of a step that no test waits for
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """End children that a failing test leaves: Python would wait for them at its end."""
+    yield
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
 
 
 def child_main(root: str, pause: float, before: str, first: int) -> None:
@@ -118,7 +129,7 @@ def test_stop_inside_a_step_writes_a_checkpoint_at_once(make_run, whole, childre
     child = start(children, run, pause=ENDLESS, first=3)
     wait_for_step(run, child, 3)
     os.kill(child.pid, signum)
-    child.join(timeout=60)
+    child.join(timeout=30)
     assert child.exitcode == 75
     position, _, _ = checkpoints.load_latest(run.checkpoints, {})
     assert position.step == lines(run) == 3  # checkpoint_steps is 2: this one was written by the stop
@@ -134,7 +145,7 @@ def test_a_stop_within_an_evaluation_loses_no_line_of_evals(make_run, whole, chi
     child = start(children, run, pause=ENDLESS, before="evaluation", first=5)
     wait_for_step(run, child, 5)  # eval_steps is 5: the evaluation has begun
     os.kill(child.pid, signal.SIGTERM)
-    child.join(timeout=60)
+    child.join(timeout=30)
     assert child.exitcode == 75
     assert lines(run) == 5
     assert run.evals.read_bytes() == b""

@@ -31,9 +31,10 @@ from training.engine.rundir import RunDirectory, check_new, storing, whole_direc
 SHARD = "5GB"  # the most that one file of weights holds
 _REPORT_SECONDS = 0.5
 _ENOUGH = 0.9  # of an adapter's change
+_AT_ONCE = 1 << 24  # values that are compared at once
 _LOST = (
-    "Rounding to {dtype} leaves {kept:.0%} of what the adapter changes, so the merged weights write little of what was"
-    " learnt. Merge in {wider}, or use the adapter beside its base model."
+    "Rounding to {dtype} leaves {kept:.0%} of what the adapter changes. Merge in {wider}, or use the adapter beside its"
+    " base model."
 )
 _WIDER = {torch.bfloat16: "float16 or float32", torch.float16: "float32"}
 _UNPACKED = torch.float16  # in which the weights of a GGUF file are written
@@ -147,18 +148,19 @@ def _merge_layers(run: RunDirectory, model: Any, adapter: Path, rounding: Roundi
         )
     told = left = whole = 0.0
     for number, layer in enumerate(layers):
-        for stored, asked in _merge_layer(layer, rounding):
-            left, whole = left + float((stored * asked).sum()), whole + float(asked.square().sum())
+        for kept, asked in _merge_layer(layer, rounding):
+            left, whole = left + kept, whole + asked
         if time.monotonic() - told > _REPORT_SECONDS:
             told = time.monotonic()
             run.progress("merging", number + 1, len(layers))
     return wrapped.unload(), len(layers), left / whole if whole else 1.0
 
 
-def _merge_layer(layer: Any, rounding: Rounding) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _merge_layer(layer: Any, rounding: Rounding) -> Iterator[tuple[float, float]]:
     """Add the adapter to the weights of one layer in float32, and round the sum once.
 
-    Yields the change of each of its weights as it is stored and as it was asked for. Raises ModelError.
+    Yields two products of each of its weights: of the change that is stored, and of the change that was asked for, with
+    the latter. Raises ModelError.
     """
     inner = layer.get_base_layer()
     has_bias = any(layer.lora_bias.values())
@@ -178,9 +180,23 @@ def _merge_layer(layer: Any, rounding: Rounding) -> Iterator[tuple[torch.Tensor,
     for weight, base in zip(weights, before, strict=True):
         if not bool(weight.isfinite().all()):
             raise ModelError("The adapter makes weights that are not finite; it cannot be merged.")
-        asked = weight.data - base
+        exact = weight.data
         rounding.round(weight, base.dtype)
-        yield weight.data - base.float(), asked
+        yield _products(base, weight.data, exact)
+
+
+def _products(base: torch.Tensor, stored: torch.Tensor, exact: torch.Tensor) -> tuple[float, float]:
+    """Return the products of two changes of `base` with that to `exact`: to `stored`, and to `exact` itself.
+
+    Some values at a time: the experts of a layer are one tensor of gigabytes.
+    """
+    kept = asked = 0.0
+    parts = (one.flatten().split(_AT_ONCE) for one in (base, stored, exact))
+    for before, after, wanted in zip(*parts, strict=True):
+        change = wanted - before
+        asked += float(change.square().sum())
+        kept += float((change * (after - before.float())).sum())
+    return kept, asked
 
 
 def _save(model: Any, folder: Path) -> None:
