@@ -35,6 +35,7 @@ from training.engine.identity import digest
 from training.engine.model import hub
 
 _FOR_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # packages, modules
+_TOKENS = "tokenizer.ggml.tokens"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class ModelFiles:
         """Return the tokenizer. Raises ModelError."""
         # Mistral's own tokenizers have no chat template. Where tekken.json is alone, transformers converts it.
         tokenizer = self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
-        if self.gguf and (problem := _end_problem(_read_metadata(self.folder / self.gguf), tokenizer)):
+        if self.gguf and (problem := _mend_end(tokenizer, self.folder / self.gguf)):
             raise self.refusal(problem)
         return tokenizer
 
@@ -277,27 +278,38 @@ def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
         return f"{name} is not a model: its general.type is {kind}"
     if metadata.get("split.count", 1) > 1:
         return f"{name} is one of {metadata['split.count']} parts; join them with llama-gguf-split --merge"
-    if "tokenizer.ggml.tokens" not in metadata:
+    if _TOKENS not in metadata:
         return f"{name} holds no tokenizer; name a file that has one, or a folder in transformers' format"
     return ""
 
 
-def _read_metadata(path: Path) -> dict[str, Any]:
+def _read_metadata(path: Path, *lists: str) -> dict[str, Any]:
+    """Return the metadata of a GGUF file. Those named in `lists` are read whole, other lists are their length."""
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
-    metadata: dict[str, Any] = read_gguf_metadata(str(path))[0]
+    metadata: dict[str, Any] = read_gguf_metadata(str(path), lists)[0]
     return metadata
 
 
-def _end_problem(metadata: Mapping[str, Any], tokenizer: Any) -> str:
-    """Return why a tokenizer is not that of a GGUF file, or "": transformers 5.17 ends texts with one of its own."""
-    end = metadata.get("tokenizer.ggml.eos_token_id")
+def _mend_end(tokenizer: Any, path: Path) -> str:
+    """Let texts end with the token that a GGUF file names, as transformers 5.17 ends them with one of its own.
+
+    Return why they cannot, or "".
+    """
+    metadata = _read_metadata(path, _TOKENS)
+    end, tokens = metadata.get("tokenizer.ggml.eos_token_id"), metadata[_TOKENS]
     if end is None or end == tokenizer.eos_token_id:
         return ""
-    return (
-        f"its texts end with {tokenizer.convert_ids_to_tokens(end)}, and transformers {transformers.__version__} reads "
-        f"{tokenizer.eos_token} instead; install transformers 5.23 or later, or name a folder in its format"
-    )
+    if end >= len(tokens):
+        return f"its texts end with token {end}, and it has {len(tokens)} tokens; name another file"
+    found = tokenizer.convert_ids_to_tokens(end)
+    if found != tokens[end]:
+        return (
+            f"its texts end with {tokens[end]}, which transformers {transformers.__version__} reads as {found}; "
+            "install transformers 5.23 or later, or name a folder in its format"
+        )
+    tokenizer.add_special_tokens({"eos_token": found})
+    return ""
 
 
 def _is_installed(module: str) -> bool:
