@@ -161,14 +161,15 @@ def _find_on_hub(name: str, repository: str, gguf: str | None, revision: str | N
     cached = hub.cached_folder(repository, revision)
     if cached:
         files = ModelFiles(name, cached, repository, gguf)
-        # What is missing in the cache, the hub may have. An adapter is one there, too.
-        if not _problem(files) or adapter_problem(list_names(cached)):
+        if problem := _kind_problem(files, list_names(cached)):
+            raise files.refusal(problem)
+        if not _problem(files):  # what is missing in the cache, the hub may have
             return files
     names = hub.list_names(repository, revision)
     small = [one for one in names if one.endswith(SMALL) and "/" not in one]
     templates = [one for one in names if one.startswith("additional_chat_templates/")]
     files = ModelFiles(name, hub.download(repository, revision, small + templates), repository, gguf)
-    if problem := adapter_problem(names) or _weights_problem(files, names):
+    if problem := _kind_problem(files, names) or _weights_problem(files, names):
         raise files.refusal(problem)
     hub.download(repository, files.folder.name, [gguf] if gguf else list_shards(files.folder))
     return files
@@ -214,6 +215,12 @@ def _problem(files: ModelFiles) -> str:
     return find_format_problem(files.folder, names) or _packages_problem(names) or _code_problem(files.folder)
 
 
+def _kind_problem(files: ModelFiles, names: Collection[str]) -> str:
+    """Return why files of these names cannot be used, whatever weights are among them, or ""."""
+    own_code = CONFIG in names and not files.gguf
+    return adapter_problem(names) or (_code_problem(files.folder) if own_code else "")
+
+
 def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
     """Return why there are no weights to be read among files of these names, or ""."""
     problem = ""
@@ -238,13 +245,16 @@ def _packages_problem(names: Collection[str]) -> str:
 def _code_problem(folder: Path) -> str:
     """Return why a model that only code of its own can compute is refused, or ""."""
     config = read_object(folder / CONFIG) or {}
-    kind = config.get("model_type")
-    if "auto_map" not in config or kind in transformers.CONFIG_MAPPING:
+    kind, version = config.get("model_type"), transformers.__version__
+    is_named = isinstance(kind, str) and kind != ""
+    if "auto_map" not in config or (is_named and kind in transformers.CONFIG_MAPPING):
         return ""
-    return (
-        f"it brings code for its type {kind}, which is never run here, and transformers {transformers.__version__} does"
-        " not know that type; name a model of a type that it knows"
+    told = (
+        f"brings code for its type {kind}, which is never run here, and transformers {version} does not know that type"
+        if is_named
+        else f"brings code of its own, which is never run here, and its {CONFIG} names no model_type"
     )
+    return f"it {told}; name a model of a type that transformers {version} knows"
 
 
 def _gguf_problem(path: Path) -> str:
