@@ -330,7 +330,7 @@ def test_arguments_may_be_strings_of_python() -> None:
     assert r"""it\'s\n"46" \\ 2""" in text
 
 
-def test_pairs_with_hidden_tools_are_counted_if_they_are_trained_on() -> None:
+def test_dropped_pairs_with_hidden_tools_are_not_counted() -> None:
     pairs = [
         TrainingPair(
             id=str(number), prompt=ASKED, chosen=completion("46"), rejected=completion(other), tools=TOOLS

@@ -9,10 +9,9 @@ from training.engine.data.markers import ChatRefusedError
 from training.engine.records import Message
 
 THOUGHTS, THOUGHTS_END = "<think>", "</think>"
-_ESCAPES = str.maketrans(
-    {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r"}
-)  # of Python, as LFM2 writes calls
 _NAMES = ("reasoning_content", "thinking", "reasoning")  # names that reasoning goes by
+# Of a string of Python, as LFM2 writes arguments.
+_ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r"})
 
 
 def check_said(message: Message, rendered: str) -> None:
