@@ -364,6 +364,17 @@ def test_prompts_without_room_are_skipped_if_asked_to(sampled, tmp_path: Path) -
     assert done["sample"]["too_long"] == ["long"]
 
 
+def test_prompts_with_hidden_tools_are_counted_unless_skipped(sampled, tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "price_of", "description": "a", "parameters": {}}}]
+    prompts = [
+        {"id": name, "prompt": [{"role": "user", "content": text}], "tools": tools}
+        for name, text in (("short", "the film"), ("long", "film " * 2000))
+    ]
+    sampled("hiding", prompts, skip_long=True)
+    events = json.loads((tmp_path / "hiding" / "done.json").read_text())["sample"]["events"]
+    assert [event for event in events if "of 1 prompt (short): the model does not see them" in event]
+
+
 def test_nothing_is_written_if_all_prompts_are_skipped(sampled, tmp_path: Path) -> None:
     """A round whose only held-out prompt is too long still ends with what it trained."""
     long = [{"id": "long", "prompt": "film " * 2000}]

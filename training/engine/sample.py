@@ -190,7 +190,7 @@ def encode_prompts(
     for prompt in prompts:
         try:
             ids = encoder.prompt_ids(prompt.prompt, prompt.tools)
-            encoder.note_hidden(prompt, report)
+            hides_tools = encoder.hides_tools(prompt)
         except ChatRefusedError as refusal:
             report.refuse(prompt, refusal)
             continue
@@ -199,6 +199,8 @@ def encode_prompts(
         encoder.check_known(ids, f"Prompt {prompt.id}")
         if len(ids) + longest <= loaded.max_positions:
             encoded.append((prompt, ids))
+            if hides_tools:
+                report.hidden.append(prompt)
         elif config.sampling.skip_long:
             too_long.append(prompt.id)
         else:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from benchmarks.templates import CASES, outcome
 from tests.engine.chat_templates import ASKED, TEMPLATES, completion, encode, make_encoder, refusal, written
 from training.engine.errors import ConfigError
-from training.engine.records import TrainingCompletion
+from training.engine.records import TrainingCompletion, TrainingPair
 
 CALL = {"function": {"name": "price_of", "arguments": {"thing": "a film", "times": 2}}}
 SEVERAL = [{"role": "system", "content": "short"}, *ASKED, {"role": "assistant", "content": "46"}, *ASKED]
@@ -268,7 +268,7 @@ def test_tools_that_a_template_hides_are_told(
 ) -> None:
     pair, report = encode(make_encoder(name), "46", chat, tools=tools)
     assert pair
-    assert [event for event in report.events if "leaves out tools" in event and "1 prompt (1)" in event] == (
+    assert [event for event in report.events if "leaves out tools" in event and "1 pair (1)" in event] == (
         report.events
     )
     assert bool(report.events) == is_hidden
@@ -279,3 +279,65 @@ def test_tools_that_a_template_shows_are_not_told() -> None:
     pair, report = encode(using, "46", [*ASKED, *RETURNED], tools=TOOLS)
     assert pair
     assert not report.events
+
+
+# As Llama 3.1 and gpt-oss write what a tool returned, and as others do.
+QUOTING = TEMPLATES["chatml"].replace(
+    "{{ m.content }}", "{{ m.content | tojson if m.role == 'tool' else m.content }}"
+)
+
+
+@pytest.mark.parametrize("template", [TEMPLATES["chatml"], QUOTING], ids=["as it is", "quoted"])
+@pytest.mark.parametrize(
+    "result",
+    [
+        '{"note": "costs \\"46\\""}',
+        '{"note": "a\\nb"}',
+        '{"coins": 1e3, "others": 46.50}',
+        r'{"url": "http:\/\/a.b"}',
+        r'{"name": "caf\u00E9"}',
+        'two lines\nand a "word"',
+    ],
+)
+def test_a_result_may_be_spelled_in_any_way(result: str, template: str) -> None:
+    chat = [*ASKED, RETURNED[0], RETURNED[1] | {"content": result}]
+    pair, report = encode(make_encoder("chatml", chat_template=template), "46", chat)
+    assert pair
+    assert not report.events
+    hiding = template.replace("for m in messages", "for m in messages if m.role != 'tool'")
+    _, report = encode(make_encoder("chatml", chat_template=hiding), "46", chat)
+    assert report.events
+
+
+@pytest.mark.parametrize("arguments", ['{"coins": 1e3}', r'{"name": "caf\u00E9"}', r'{"note": "a\n\"b\""}'])
+def test_arguments_may_be_spelled_in_any_way(arguments: str) -> None:
+    template = TEMPLATES["chatml"].replace("c.function.arguments | tojson", "c.function.arguments")
+    using = make_encoder("chatml", chat_template=template)
+    call = {"function": {"name": "price_of", "arguments": arguments}}
+    assert arguments in written(using, {"content": "", "tool_calls": [call]})
+    other_tail = template.replace("<|im_end|>\n", "<|im_end|>{{ '' if m.tool_calls else '\n' }}")
+    using = make_encoder("chatml", chat_template=other_tail)
+    text = written(using, {"content": "", "tool_calls": [call]})
+    assert text.endswith(f"{arguments}}}\n</tool_call><|im_end|>")
+
+
+def test_arguments_may_be_strings_of_python() -> None:
+    """LFM2 writes them so."""
+    escaped = """replace("\\\\", "\\\\\\\\") | replace("'", "\\\\'") | replace("\\n", "\\\\n")"""
+    template = TEMPLATES["chatml"].replace("arguments | tojson }}", f"arguments.note | {escaped} }}}}")
+    call = {"function": {"name": "price_of", "arguments": {"note": 'it\'s\n"46" \\ 2'}}}
+    text = written(make_encoder("chatml", chat_template=template), {"content": "", "tool_calls": [call]})
+    assert r"""it\'s\n"46" \\ 2""" in text
+
+
+def test_dropped_pairs_with_hidden_tools_are_not_counted() -> None:
+    pairs = [
+        TrainingPair(
+            id=str(number), prompt=ASKED, chosen=completion("46"), rejected=completion(other), tools=TOOLS
+        )
+        for number, other in enumerate(["47", "46", "48"])
+    ]
+    encoded, report = make_encoder("gemma").encode_pairs(pairs)
+    assert [pair.id for pair in encoded] == ["0", "2"]
+    [event] = report.events
+    assert "of 2 pairs (0, 2): the model does not see them" in event

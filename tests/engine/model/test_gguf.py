@@ -126,14 +126,35 @@ def test_quantized_weights_are_unpacked_to_what_they_stand_for(tmp_path: Path) -
     assert loaded.eos_ids == {1}
 
 
-def test_an_end_that_is_not_the_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def read_with(tokenizer: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the tokenizer of a file that the library reads as `tokenizer`."""
+    write_gguf(path, qwen2())
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_paths, **_options: tokenizer)
+    return load_base(TrainConfig.from_dict({"base_model": str(path)}))
+
+
+def test_texts_end_as_the_file_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Transformers 5.17 names one of its own, and a round would train the model to write it."""
-    write_gguf(tmp_path / "tiny.gguf", qwen2())
     other = make_tokenizer()
     other.eos_token = TURN
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_paths, **_options: other)
-    with pytest.raises(ModelError, match=r"texts end with </s>, and .* reads <\|turn\|> instead; install"):
-        load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "tiny.gguf")}))
+    loaded = read_with(other, tmp_path / "tiny.gguf", monkeypatch)
+    assert (loaded.tokenizer.eos_token, loaded.tokenizer.eos_token_id) == (EOS, 1)
+    assert loaded.eos_ids == {1}
+    assert loaded.tokenizer(f"the film{EOS}")["input_ids"][-1] == 1
+
+
+def test_an_end_that_is_another_token_here_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_tokenizer()
+    content = other.backend_tokenizer.to_str().replace(f'"{EOS}"', '"<|other|>"')
+    shifted = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=other.backend_tokenizer.from_str(content), bos_token=BOS, eos_token=TURN
+    )
+    with pytest.raises(
+        ModelError, match=r"texts end with </s>, which transformers .* reads as <\|other\|>; install"
+    ):
+        read_with(shifted, tmp_path / "tiny.gguf", monkeypatch)
 
 
 def test_what_a_gguf_file_cannot_be_used_for_is_a_sentence(tmp_path: Path) -> None:

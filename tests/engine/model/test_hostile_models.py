@@ -107,6 +107,18 @@ def test_no_model_folder_runs_code_or_names_another_model(tiny_model: Path, tmp_
     assert "holds an adapter (adapter_model.bin)" in said["adapter_weights"]
 
 
+@pytest.mark.parametrize("kind", [None, "", ["llama"], {}], ids=str)
+def test_own_code_without_a_type_is_refused(tiny_model: Path, tmp_path: Path, kind: Any) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    change(folder / "config.json", model_type=kind, auto_map={"AutoConfig": "hostile.Hostile"})
+    with pytest.raises(
+        ModelError,
+        match=r"brings code of its own, which is never .* its config.json names no model_type; name",
+    ):
+        load_base(TrainConfig.from_dict({"base_model": str(folder)}))
+
+
 def test_a_hub_id_never_opens_a_folder_of_that_name(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,3 +185,21 @@ def test_without_a_network_by_choice_the_sentence_says_so(
     (publish(cache, "ada/tiny", OLD, tiny_model) / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="ada/tiny is not complete in the cache"):
         find_model("ada/tiny", None)
+
+
+def test_weights_of_a_model_of_own_code_are_not_downloaded(
+    live_hub: Hub, cache: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": "hostile", "auto_map": {"AutoModelForCausalLM": "hostile.Hostile"}}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    live_hub.repositories["ada/tiny"] = (NEW, folder)
+    with pytest.raises(ModelError, match="brings code for its type hostile, which is never run here"):
+        find_model("ada/tiny", None)
+    assert not [path for path in live_hub.asked if path.endswith(".safetensors")]
+    live_hub.asked.clear()
+    with pytest.raises(ModelError, match="brings code for its type hostile"):  # now that the cache has a part
+        find_model("ada/tiny", None)
+    assert live_hub.asked == []

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from tests.engine.conftest import SHAPE, make_pairs
+from tests.engine.conftest import SHAPE, make_model, make_pairs
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
 from tests.variants import slow_but
 from training.engine.adapters.loading import (
@@ -28,7 +28,7 @@ from training.engine.config import TrainConfig
 from training.engine.errors import ModelError
 from training.engine.model.base import load_base
 from training.engine.model.forwards import AttentionChoice
-from training.engine.model.wrappers import head_of, model_class
+from training.engine.model.wrappers import copy_head_input, head_of, model_class
 from training.engine.sampling.reading import WAYS, Reader
 from training.engine.score import make_scorer, score_pairs
 
@@ -246,3 +246,10 @@ def test_the_head_gets_no_slices_of_hidden_states(kind: str, tmp_path: Path) -> 
         Reader(base, torch.device("cpu")).read(base, [(3, 4, 5), (6, 7)], WAYS[1], 4)
     assert [one.shape[:-1] for one in given] == [(2, 1)]
     assert all(one.is_contiguous() for one in given)
+
+
+def test_the_head_may_be_given_its_input_by_name() -> None:
+    base = make_model(transformers.Qwen2Config(**SHAPE))
+    copy_head_input(base)
+    hidden = torch.randn(2, 1, 32)
+    torch.testing.assert_close(base.lm_head(input=hidden), base.lm_head(hidden), rtol=0, atol=0)

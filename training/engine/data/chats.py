@@ -22,10 +22,10 @@ from training.engine.data.messages import (
     check_said,
     in_parts,
     is_prefilled,
-    is_said,
     is_thinking,
-    list_called,
+    is_told,
     list_json_arguments,
+    list_last_called,
     list_reasoning,
     list_told,
     quote,
@@ -99,7 +99,7 @@ class Chats:
         chat, told = self.markers.mark_chat(messages), self.markers.mark_tools(tools)
         said = list(list_told(chat, told or ()))
         rendered = self._render_prompt(chat, told) if said else ""
-        return not all(is_said(one, rendered) for one in said)
+        return not all(is_told(one, rendered) for one in said)
 
     def render_turn(
         self, messages: Sequence[Message], tools: Tools, before: str, completion: TrainingCompletion
@@ -188,13 +188,14 @@ class Chats:
 
     def _end_of_turn(self, whole: str, before: str, written: Message) -> int:
         """Return where the turn ends in a finished rendering: behind its end token, or where nothing ends it."""
-        called = list(list_called(written))
+        called = list_last_called(written)
         answer = "" if called else split_thoughts(written)[-1]
         tail = self._tail_of_turn
         start = len(whole) - len(tail)
         if not (whole.endswith(tail) and whole[:start].rstrip().endswith(answer)):
-            last = called[-1] if called else answer
-            start = whole.rfind(last, min(len(before), len(whole))) + len(last)
+            first = min(len(before), len(whole))
+            places = ((whole.rfind(one, first), len(one)) for one in called or [answer])
+            start = max((at + length for at, length in places if at >= 0), default=first)
         if found := _first(self.ends, whole, start):
             return found[0] + len(found[1])
         if found := _last(self.markers.special, whole[start:]):

@@ -10,6 +10,8 @@ from training.engine.records import Message
 
 THOUGHTS, THOUGHTS_END = "<think>", "</think>"
 _NAMES = ("reasoning_content", "thinking", "reasoning")  # names that reasoning goes by
+# Of a string of Python, as LFM2 writes arguments.
+_ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r"})
 
 
 def check_said(message: Message, rendered: str) -> None:
@@ -19,13 +21,25 @@ def check_said(message: Message, rendered: str) -> None:
         raise ChatRefusedError("The chat template leaves out what the assistant says.")
     if not all(part in rendered for part in (*list_reasoning(message), *thoughts)):
         raise ChatRefusedError("The chat template leaves out what the assistant thinks.")
-    if not all(is_said(said, rendered) for said in list_called(message)):
+    if not all(is_told(told, rendered) for told in _list_calls(message)):
         raise ChatRefusedError("The chat template leaves out a tool that the assistant calls.")
 
 
 def is_said(text: str, rendered: str) -> bool:
-    """Return whether a rendering holds a text as it is, or as it is in JSON."""
-    return any(form in rendered for form in (text.strip(), quote(text), json.dumps(text)[1:-1]))
+    """Return whether a rendering holds a text as it is, or as it is in a string of JSON or Python."""
+    return any(form in rendered for form in list_forms(text))
+
+
+def list_forms(text: str) -> tuple[str, ...]:
+    """Return a text as it is, and as it is in a string of JSON or Python."""
+    return text.strip(), quote(text), json.dumps(text)[1:-1], text.translate(_ESCAPES)
+
+
+def is_told(value: Any, rendered: str) -> bool:
+    """Return whether a rendering holds a value: the text that it is, or else each text and number in it."""
+    if isinstance(value, str) and is_said(value, rendered):
+        return True
+    return all(is_said(one, rendered) for one in _leaves(_parsed(value)))
 
 
 def is_prefilled(messages: Sequence[Message]) -> bool:
@@ -57,25 +71,30 @@ def list_reasoning(message: Message) -> list[str]:
     return [str(message[name]).strip() for name in _NAMES if message.get(name)][:1]
 
 
-def list_called(message: Message) -> Iterator[str]:
-    """Yield the names and arguments of a message's tool calls."""
-    for call in message.get("tool_calls") or ():
-        function = call.get("function", call)
-        yield from _leaves(function.get("name", ""))
-        arguments = function.get("arguments")
-        yield from _leaves(_parsed(arguments) if isinstance(arguments, str) else arguments)
+def list_last_called(message: Message) -> list[str]:
+    """Return what a message's tool calls may end with in a rendering: the last arguments, or the last text in them."""
+    values = [value for value in _list_calls(message) if value]
+    leaves = [leaf for value in values for leaf in _leaves(_parsed(value))]
+    last = [value for value in values[-1:] if isinstance(value, str)] + leaves[-1:]
+    return [form for text in last for form in list_forms(text)]
 
 
-def list_told(chat: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Iterator[str]:
+def list_told(chat: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Iterator[Any]:
     """Yield what a model is told of tools: their names and descriptions, earlier calls, and what these returned."""
     for tool in tools:
         function = tool.get("function", tool)
-        yield from _leaves([function.get("name"), function.get("description")])
+        yield from (function.get("name"), function.get("description"))
     for message in chat:
-        yield from list_called(message)
+        yield from _list_calls(message)
         if message["role"] == "tool":
-            content = message.get("content")
-            yield from _leaves(_parsed(content) if isinstance(content, str) else content)
+            yield message.get("content")
+
+
+def _list_calls(message: Message) -> Iterator[Any]:
+    """Yield the names and arguments of a message's tool calls."""
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", call)
+        yield from (function.get("name"), function.get("arguments"))
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -117,11 +136,12 @@ def swap_arguments(chat: Sequence[Message]) -> list[Message]:
     ]
 
 
-def _parsed(text: str) -> Any:
+def _parsed(value: Any) -> Any:
+    """Return what JSON stands for, and anything else as it is."""
     try:
-        return json.loads(text)
+        return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        return text
+        return value
 
 
 def quote(text: str) -> str:

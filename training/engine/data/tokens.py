@@ -64,7 +64,8 @@ class EncodingReport:
     truncated: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)  # a sentence for each of the first chats refused
-    hidden: list[str] = field(default_factory=list)  # prompts whose tools the template leaves out
+    # Those whose tools the template leaves out.
+    hidden: list[TrainingPair | SamplingPrompt] = field(default_factory=list)
     longest: int = 0  # tokens of the longest prompt and completion, before any cut
 
     def note(self, counter: Counter[str], reason: str, identity: str) -> None:
@@ -87,8 +88,10 @@ class EncodingReport:
         """Sentences for `done.json` and standard error."""
         if not self.hidden:
             return list(self.refusals)
-        count = f"{len(self.hidden)} prompt{'s' if len(self.hidden) > 1 else ''}"
-        named = ", ".join(self.hidden[:_NAMED]) + (", …" if len(self.hidden) > _NAMED else "")
+        kind = "pair" if isinstance(self.hidden[0], TrainingPair) else "prompt"
+        count = f"{len(self.hidden)} {kind}{'s' if len(self.hidden) > 1 else ''}"
+        named = ", ".join(str(one.id) for one in self.hidden[:_NAMED])
+        named += ", …" if len(self.hidden) > _NAMED else ""
         return [
             *self.refusals,
             f"The chat template leaves out tools, or their calls and results, of {count} ({named}):"
@@ -111,6 +114,7 @@ class _Texts(NamedTuple):
     """
 
     pair: TrainingPair
+    hides_tools: bool
     prompt: str
     chosen: str | None
     rejected: str | None
@@ -183,10 +187,9 @@ class Encoder:
             prompt = prompt.removeprefix(self.tokenizer.bos_token)
         return self.chats.markers.mark_text(prompt)
 
-    def note_hidden(self, one: TrainingPair | SamplingPrompt, report: EncodingReport) -> None:
-        """Note a prompt whose tools the chat template leaves out. Raises ChatRefusedError."""
-        if isinstance(one.prompt, list) and self.chats.hides_tools(one.prompt, one.tools):
-            report.hidden.append(str(one.id))
+    def hides_tools(self, one: TrainingPair | SamplingPrompt) -> bool:
+        """Return whether the chat template leaves out tools of a prompt. Raises ChatRefusedError."""
+        return isinstance(one.prompt, list) and self.chats.hides_tools(one.prompt, one.tools)
 
     def check_known(self, ids: Sequence[int], subject: str) -> None:
         """Raise DataError, with a sentence that begins with `subject`, if the model has no embedding for an id."""
@@ -241,8 +244,6 @@ class Encoder:
         for pair in pairs:
             try:
                 texts.append(self._texts(pair))
-                if texts[-1].prompt:  # not of sampled ids, which the template may not have written
-                    self.note_hidden(pair, report)
             except ChatRefusedError as refusal:
                 report.refuse(pair, refusal)
         prompts = self._ids([one.prompt for one in texts])
@@ -255,6 +256,8 @@ class Encoder:
             fitted = self._fit(pair, pair.prompt_token_ids or given, better, worse, report)
             if fitted is not None:
                 encoded.append(fitted)
+                if one.hides_tools:
+                    report.hidden.append(pair)
         return encoded, report
 
     def _texts(self, pair: TrainingPair) -> "_Texts":
@@ -268,7 +271,9 @@ class Encoder:
         ]
         for text in (before, *both):
             self.chats.markers.ids(text or "")  # refuses what cannot be encoded
-        return _Texts(pair, before, *both)
+        # Not of sampled ids, which the template may not have written.
+        hides_tools = bool(before) and self.hides_tools(pair)
+        return _Texts(pair, hides_tools, before, *both)
 
     def _completion_text(self, pair: TrainingPair, completion: TrainingCompletion, before: str) -> str | None:
         """Return what follows the prompt's text `before`, or None for sampled ids. Raises ChatRefusedError."""

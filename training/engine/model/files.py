@@ -35,6 +35,7 @@ from training.engine.identity import digest
 from training.engine.model import hub
 
 _FOR_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # packages, modules
+_TOKENS = "tokenizer.ggml.tokens"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class ModelFiles:
         """Return the tokenizer. Raises ModelError."""
         # Mistral's own tokenizers have no chat template. Where tekken.json is alone, transformers converts it.
         tokenizer = self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
-        if self.gguf and (problem := _end_problem(_read_metadata(self.folder / self.gguf), tokenizer)):
+        if self.gguf and (problem := _mend_end(tokenizer, self.folder / self.gguf)):
             raise self.refusal(problem)
         return tokenizer
 
@@ -160,14 +161,15 @@ def _find_on_hub(name: str, repository: str, gguf: str | None, revision: str | N
     cached = hub.cached_folder(repository, revision)
     if cached:
         files = ModelFiles(name, cached, repository, gguf)
-        # What is missing in the cache, the hub may have. An adapter is one there, too.
-        if not _problem(files) or adapter_problem(list_names(cached)):
+        if problem := _kind_problem(files, list_names(cached)):
+            raise files.refusal(problem)
+        if not _problem(files):  # what is missing in the cache, the hub may have
             return files
     names = hub.list_names(repository, revision)
     small = [one for one in names if one.endswith(SMALL) and "/" not in one]
     templates = [one for one in names if one.startswith("additional_chat_templates/")]
     files = ModelFiles(name, hub.download(repository, revision, small + templates), repository, gguf)
-    if problem := adapter_problem(names) or _weights_problem(files, names):
+    if problem := _kind_problem(files, names) or _weights_problem(files, names):
         raise files.refusal(problem)
     hub.download(repository, files.folder.name, [gguf] if gguf else list_shards(files.folder))
     return files
@@ -213,6 +215,12 @@ def _problem(files: ModelFiles) -> str:
     return find_format_problem(files.folder, names) or _packages_problem(names) or _code_problem(files.folder)
 
 
+def _kind_problem(files: ModelFiles, names: Collection[str]) -> str:
+    """Return why files of these names cannot be used, whatever weights are among them, or ""."""
+    own_code = CONFIG in names and not files.gguf
+    return adapter_problem(names) or (_code_problem(files.folder) if own_code else "")
+
+
 def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
     """Return why there are no weights to be read among files of these names, or ""."""
     problem = ""
@@ -237,13 +245,16 @@ def _packages_problem(names: Collection[str]) -> str:
 def _code_problem(folder: Path) -> str:
     """Return why a model that only code of its own can compute is refused, or ""."""
     config = read_object(folder / CONFIG) or {}
-    kind = config.get("model_type")
-    if "auto_map" not in config or kind in transformers.CONFIG_MAPPING:
+    kind, version = config.get("model_type"), transformers.__version__
+    is_named = isinstance(kind, str) and kind != ""
+    if "auto_map" not in config or (is_named and kind in transformers.CONFIG_MAPPING):
         return ""
-    return (
-        f"it brings code for its type {kind}, which is never run here, and transformers {transformers.__version__} does"
-        " not know that type; name a model of a type that it knows"
+    told = (
+        f"brings code for its type {kind}, which is never run here, and transformers {version} does not know that type"
+        if is_named
+        else f"brings code of its own, which is never run here, and its {CONFIG} names no model_type"
     )
+    return f"it {told}; name a model of a type that transformers {version} knows"
 
 
 def _gguf_problem(path: Path) -> str:
@@ -277,27 +288,38 @@ def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
         return f"{name} is not a model: its general.type is {kind}"
     if metadata.get("split.count", 1) > 1:
         return f"{name} is one of {metadata['split.count']} parts; join them with llama-gguf-split --merge"
-    if "tokenizer.ggml.tokens" not in metadata:
+    if _TOKENS not in metadata:
         return f"{name} holds no tokenizer; name a file that has one, or a folder in transformers' format"
     return ""
 
 
-def _read_metadata(path: Path) -> dict[str, Any]:
+def _read_metadata(path: Path, *lists: str) -> dict[str, Any]:
+    """Return the metadata of a GGUF file. Those named in `lists` are read whole, other lists are their length."""
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
-    metadata: dict[str, Any] = read_gguf_metadata(str(path))[0]
+    metadata: dict[str, Any] = read_gguf_metadata(str(path), lists)[0]
     return metadata
 
 
-def _end_problem(metadata: Mapping[str, Any], tokenizer: Any) -> str:
-    """Return why a tokenizer is not that of a GGUF file, or "": transformers 5.17 ends texts with one of its own."""
-    end = metadata.get("tokenizer.ggml.eos_token_id")
+def _mend_end(tokenizer: Any, path: Path) -> str:
+    """Let texts end with the token that a GGUF file names, as transformers 5.17 ends them with one of its own.
+
+    Return why they cannot, or "".
+    """
+    metadata = _read_metadata(path, _TOKENS)
+    end, tokens = metadata.get("tokenizer.ggml.eos_token_id"), metadata[_TOKENS]
     if end is None or end == tokenizer.eos_token_id:
         return ""
-    return (
-        f"its texts end with {tokenizer.convert_ids_to_tokens(end)}, and transformers {transformers.__version__} reads "
-        f"{tokenizer.eos_token} instead; install transformers 5.23 or later, or name a folder in its format"
-    )
+    if end >= len(tokens):
+        return f"its texts end with token {end}, and it has {len(tokens)} tokens; name another file"
+    found = tokenizer.convert_ids_to_tokens(end)
+    if found != tokens[end]:
+        return (
+            f"its texts end with {tokens[end]}, which transformers {transformers.__version__} reads as {found}; "
+            "install transformers 5.23 or later, or name a folder in its format"
+        )
+    tokenizer.add_special_tokens({"eos_token": found})
+    return ""
 
 
 def _is_installed(module: str) -> bool:

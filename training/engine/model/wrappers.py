@@ -60,8 +60,7 @@ def copy_head_input(base: Any) -> None:
 
 
 def _with_contiguous_input(_head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    hidden, *others = inputs
-    return hidden.contiguous(), *others
+    return (inputs[0].contiguous(), *inputs[1:]) if inputs else inputs
 
 
 def is_wrapper(base: Any) -> bool:
