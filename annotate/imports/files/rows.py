@@ -1,6 +1,7 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from types import MappingProxyType
@@ -12,11 +13,12 @@ from annotate.imports.allowances import Allowance, AllowanceError
 from annotate.imports.expansion import expand
 from annotate.imports.files.options import Options
 from annotate.imports.ratings import ANSWERS, pair_ratings
-from annotate.imports.reader import Portion, Reader, RowError
+from annotate.imports.reader import Portion, Reader, RowError, twice_named
 from annotate.imports.records import Item, parse_record
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 
+TEXT_TABLES = ("csv", "xlsx")  # of which a cell is a text: a list is several values under one name
 # Of the records that rate completions of one prompt, and are read together.
 GROUP_CHARACTERS = 8 * 1024 * 1024
 
@@ -92,8 +94,26 @@ class Rows:
         """Yield what a record says. Raises RecordError and RowError."""
         if isinstance(record, RowError):
             raise record
-        if self.options.source:
-            yield from self.options.source.rows(record)
+        source = self.options.source
+        if source is None:
+            return
+        doubled = self._doubled_columns(record)
+        if not doubled:
+            yield from source.rows(record)
+            return
+        found: list[Candidate] = []
+        with suppress(RecordError):
+            found += source.rows(record)
+        for name in doubled:
+            if not found or not all(_is_set_aside(name, candidate) for candidate in found):
+                raise RowError(twice_named(name))
+        yield from found
+
+    def _doubled_columns(self, record: Any) -> list[str]:
+        """Return the names of columns under which a row of texts has several values."""
+        if self.options.container not in TEXT_TABLES or not isinstance(record, Mapping):
+            return []
+        return [name for name, value in record.items() if isinstance(value, list)]
 
     def _own(self, line: int, record: Any) -> Row:
         try:
@@ -177,6 +197,11 @@ class Rows:
                 row = Row(line, error=str(error), text=texts[line].text)
             rows[line] = _joined(rows[line], row)
         yield from rows.values()
+
+
+def _is_set_aside(name: str, candidate: Candidate) -> bool:
+    """Return whether a format made no more of a column than metadata, which may be a list."""
+    return any(name in (one or {}) for one in (candidate.metadata, candidate.prompt_metadata))
 
 
 def _joined(one: Row, other: Row) -> Row:
