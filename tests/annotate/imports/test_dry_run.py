@@ -41,6 +41,19 @@ def own_row(draw: Random) -> dict[str, Any]:
     return row
 
 
+def preferred(side: str) -> dict[str, Any]:
+    return {"verdict": "prefer", "preferred": side, "strength": 1}
+
+
+CRITERIA: list[dict[str, Any]] = [
+    {}, {"criteria": {}},
+    {"criteria": {"help": preferred("a")}}, {"criteria": {"help": preferred("b")}},
+    {"criteria": {"key-1": preferred("a")}, "criterion_titles": ["help"]},
+    {"criteria": {"help": preferred("b"), "care": {"verdict": "tie"}}},
+    {"criteria": {"care": {"verdict": "tie"}, "help": preferred("b")}},
+]  # fmt: skip
+
+
 def judged_row(draw: Random) -> dict[str, Any]:
     """Return one of few comparisons with judgments, as an export writes them."""
     judgments = [
@@ -48,7 +61,7 @@ def judged_row(draw: Random) -> dict[str, Any]:
          "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None, "left": draw.choice("ab"),
          "late": draw.random() < 0.2,
          "reasons": draw.choice([None, [], ["Clear"], ["Clear", "Short"]]),
-         "criteria": draw.choice([None, {}, {"help": {"verdict": "prefer", "preferred": "a", "strength": 1}}])}
+         **draw.choice(CRITERIA)}
         for _ in range(draw.randrange(3))
     ]  # fmt: skip
     first, second = draw.sample("abc", 2)
