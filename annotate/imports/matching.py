@@ -65,9 +65,8 @@ class Matcher:
         self._load_prompts(items)
         self._load_pairs(items)
         if any(item.opinions for item in items):
-            project = Project.objects.only(*ASPECT_COLUMNS).get(
-                pk=self.project.pk
-            )  # as an earlier step left it
+            # As an earlier step left it.
+            project = Project.objects.only(*ASPECT_COLUMNS).get(pk=self.project.pk)
             self.reasons, self.criteria = (KnownAspects(project, kind) for kind in ASPECT_COLUMNS)
             self._load_opinions()
         self._load_ids(items)

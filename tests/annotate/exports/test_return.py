@@ -337,7 +337,7 @@ def test_a_check_counts_the_reasons_of_its_earlier_steps(row, make_member, small
 
 
 def test_a_remark_shows_no_digest(row, make_member, small_steps):
-    """Of what an earlier step read, a check knows digests alone."""
+    """A check knows digests alone of what an earlier step read."""
     theirs, owner = make_project("theirs"), make_member("olga", "admin")
     others = [with_reason(row, number, "Clearer") for number in range(8)]
     found = upload(theirs, owner, [with_reason(row, 9, "Shorter"), *others, with_reason(row, 9, "Clearer")])

@@ -234,7 +234,7 @@ def test_two_values_under_one_name_are_kept_as_metadata() -> None:
         assert notes == [{"note": "x"}, {"note": ["x", "y"]}], kind
 
 
-def test_two_values_under_the_name_of_a_completion_refuse_the_row() -> None:
+def test_two_values_for_one_completion_refuse_the_row() -> None:
     for kind, content in doubled(**WHOLE_ROW, F="It is salty.").items():
         with as_lines(io.BytesIO(content), kind, LIMIT) as found:
             options, _records = reception.inspect(found)
