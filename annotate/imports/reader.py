@@ -27,6 +27,7 @@ from annotate.sources.tables import (
     SEPARATOR_LINE,
     TableRow,
     are_import_ids,
+    doubled_columns,
     fill_cells,
     gather_cells,
     name_columns,
@@ -274,13 +275,12 @@ class Reader:
                 _("There are %(values)s values for %(columns)s columns.")
                 % {"values": len(values), "columns": len(self.columns)}
             )
+        row = gather_cells(self.columns, values)
         if self.raw:
-            return TableRow(fill_cells(gather_cells(self.columns, values)))
-        row: dict[str, str] = {}
-        for column, value in zip(self.columns, values, strict=True):
-            if value and row.get(column):
+            return TableRow(fill_cells(row))
+        for column in doubled_columns(row):
+            if column in KEYS:
                 return RowError(twice_named(column))
-            row[column] = row.get(column) or value
         if row.get("metadata"):
             return RowError(_("In CSV, metadata is a column for each of its keys."))
         known = {key: value for key, value in row.items() if key in KEYS and value}

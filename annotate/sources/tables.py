@@ -101,6 +101,11 @@ def gather_cells(names: Sequence[str], cells: Sequence[str]) -> dict[str, Cell]:
     return row
 
 
+def doubled_columns(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of columns under which a row of texts has several values."""
+    return [name for name, value in row.items() if isinstance(value, list)]
+
+
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
 

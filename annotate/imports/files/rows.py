@@ -13,12 +13,13 @@ from annotate.imports.allowances import Allowance, AllowanceError
 from annotate.imports.expansion import expand
 from annotate.imports.files.options import Options
 from annotate.imports.ratings import ANSWERS, pair_ratings
-from annotate.imports.reader import Portion, Reader, RowError, twice_named
+from annotate.imports.reader import KEYS, Portion, Reader, RowError, twice_named
 from annotate.imports.records import Item, parse_record
 from annotate.sources.candidates import Candidate
+from annotate.sources.containers import TEXT_TABLES
 from annotate.sources.errors import RecordError
+from annotate.sources.tables import doubled_columns
 
-TEXT_TABLES = ("csv", "xlsx")  # of which a cell is a text: a list is several values under one name
 # Of the records that rate completions of one prompt, and are read together.
 GROUP_CHARACTERS = 8 * 1024 * 1024
 
@@ -113,10 +114,13 @@ class Rows:
         """Return the names of columns under which a row of texts has several values."""
         if self.options.container not in TEXT_TABLES or not isinstance(record, Mapping):
             return []
-        return [name for name, value in record.items() if isinstance(value, list)]
+        return doubled_columns(record)
 
     def _own(self, line: int, record: Any) -> Row:
         try:
+            for name in self._doubled_columns(record):
+                if name in KEYS:
+                    raise RowError(twice_named(name))
             item = parse_record(record)
         except RowError as error:
             return Row(line, error=str(error), text=self.reader.text)

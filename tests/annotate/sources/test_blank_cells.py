@@ -242,3 +242,18 @@ def test_two_values_for_one_completion_refuse_the_row() -> None:
             first, second = Rows(reader, portion(reader, 100), options)
         assert (first.error, len(first.items)) == ("", 1), kind
         assert second.error == "Two columns are called “chosen”, and this row has a value in both.", kind
+
+
+def test_two_verdicts_in_one_of_few_rows_leave_the_format() -> None:
+    columns = ("prompt", "response_a", "response_b", "winner", "winner")
+    rows = [
+        (f"Sky {n}?", f"Blue {n}.", f"Red {n}.", "response_a", "response_b" if n == 2 else "")
+        for n in range(3)
+    ]
+    text = "\n".join(",".join(row) for row in (columns, *rows))
+    book = {
+        f"{'ABCDE'[at]}{n}": cell for n, row in enumerate((columns, *rows), 1) for at, cell in enumerate(row)
+    }
+    for kind, content in {"a.csv": text.encode(), "a.xlsx": xlsx(book)}.items():
+        format, made = read(content, kind)
+        assert (format, [one is not None for one in made]) == ("side-by-side", [True, True, False]), kind
