@@ -80,7 +80,11 @@ class AspectsField(forms.Field):
 
     def clean(self, value: Any) -> Any:
         rows = sorted(self.rows(value), key=lambda row: _place(row.place))
-        aspects = [Aspect(row.key, self._title(row.title), not row.asked) for row in rows]
+        imported = {one.key for one in self.current if one.is_imported}
+        aspects = [
+            Aspect(row.key, self._title(row.title), not row.asked, not row.asked and row.key in imported)
+            for row in rows
+        ]
         new = dict.fromkeys(
             self._title(line) for line in str(value["new"] or "").splitlines() if line.strip()
         )
@@ -122,7 +126,7 @@ def _add(aspects: list[Aspect], title: str) -> None:
     """Add an aspect. One with this title is asked for again, under its old key."""
     for number, one in enumerate(aspects):
         if one.title == title:
-            aspects[number] = replace(one, is_removed=False)
+            aspects[number] = replace(one, is_removed=False, is_imported=False)
             return
     aspects.append(Aspect(new_key(title, {one.key for one in aspects}), title))
 

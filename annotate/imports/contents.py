@@ -5,6 +5,7 @@ A part that cannot be used raises RowError, whose sentence names it.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from annotate.sources.candidates import CriterionOpinion, Opinion
 from annotate.text.chats import Content
 from annotate.text.images import hide_payloads
 from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
-from primitives.text import is_storable
+from primitives.text import is_storable, printable
 
 TEXT_LIMIT = 100_000  # characters of a prompt or a completion, without the base64 of its images
 IMAGES_LIMIT = 4 * 1024 * 1024  # characters of that base64
@@ -30,7 +31,7 @@ MESSAGES = 1_000  # of a chat
 METADATA_LIMIT = 64 * 1024  # bytes, as JSON
 TOOLS_LIMIT = 256 * 1024  # bytes, as JSON
 ID_LIMIT, POLICY_LIMIT, TITLE_LIMIT = 200, 120, 60  # characters
-ASPECTS = 50  # reasons of one judgment, and criteria
+OF_A_JUDGMENT = 50  # reasons of one judgment, and criteria
 SECONDS_LIMIT = 30 * 24 * 3600.0
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
@@ -221,16 +222,27 @@ def _check_aspects(opinion: Opinion) -> Opinion:
         return opinion
     reasons, criteria = opinion.reasons, opinion.criteria
     for name, said in (("reasons", reasons), ("criteria", criteria)):
-        if said and len(said) > ASPECTS:
+        if said and len(said) > OF_A_JUDGMENT:
             raise RowError(
                 _("A judgment has %(count)s %(name)s; at most %(limit)s are taken.")
-                % {"count": len(said), "name": name, "limit": ASPECTS}
+                % {"count": len(said), "name": name, "limit": OF_A_JUDGMENT}
             )
     if reasons:
-        reasons = tuple(dict.fromkeys(_title(reason, "reasons") for reason in reasons))
+        reasons = tuple(_title(reason, "reasons") for reason in reasons)
+        _refuse_twins(reasons, "reasons")
     if criteria:
         criteria = tuple(map(_check_criterion, criteria))
+        _refuse_twins([one.title or one.key for one in criteria], "criteria")
     return opinion._replace(reasons=reasons, criteria=criteria)
+
+
+def _refuse_twins(titles: Sequence[str], name: str) -> None:
+    """Refuse two of one title, which decides what is meant: one of them would be lost. Raises RowError."""
+    if twins := [title for title, count in Counter(titles).items() if count > 1]:
+        raise RowError(
+            _("%(name)s: two are called “%(title)s”. Rename one of them.")
+            % {"name": name, "title": printable(twins[0], 60)}
+        )
 
 
 def _check_criterion(said: CriterionOpinion) -> CriterionOpinion:

@@ -13,10 +13,11 @@ from typing import Any, cast
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from annotate.imports.records import ASPECTS, BATCH, Item, PairOpinion
+from annotate.imports.records import BATCH, Item, PairOpinion
 from annotate.imports.states import (
     CriterionSaid,
     Difference,
+    Digest,
     OpinionState,
     PairState,
     PromptState,
@@ -31,6 +32,7 @@ from annotate.imports.states import (
 from annotate.judgments.aspects import KnownAspects
 from annotate.judgments.imported import holds_place
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
+from annotate.models.aspects import ASPECT_COLUMNS
 from annotate.models.bulk.finding import find_keys, find_named
 from annotate.sources.candidates import order_completions
 from annotate.text.chats import EMPTY, content_key
@@ -63,8 +65,9 @@ class Matcher:
         self._load_prompts(items)
         self._load_pairs(items)
         if any(item.opinions for item in items):
-            project = Project.objects.only(*ASPECTS).get(pk=self.project.pk)  # as an earlier step left it
-            self.reasons, self.criteria = (KnownAspects(project, kind) for kind in ASPECTS)
+            # As an earlier step left it.
+            project = Project.objects.only(*ASPECT_COLUMNS).get(pk=self.project.pk)
+            self.reasons, self.criteria = (KnownAspects(project, kind) for kind in ASPECT_COLUMNS)
             self._load_opinions()
         self._load_ids(items)
 
@@ -253,11 +256,11 @@ class Matcher:
             _key_at(item, opinion.left),
             opinion.too_fast,
             opinion.late,
-            None if reasons is None else tuple(map(self.reasons.find, reasons)),
+            None if reasons is None else tuple(_find(self.reasons, one) for one in reasons),
             None
             if criteria is None
             else {
-                self.criteria.find(one.title, one.key): CriterionSaid(
+                _find(self.criteria, one.title, one.key): CriterionSaid(
                     one.verdict, _key_at(item, one.preferred), one.strength
                 )
                 for one in criteria
@@ -386,6 +389,11 @@ def stored_key(row: Mapping[str, Any]) -> str:
 
 def _key_at(item: Item, place: int | None) -> str:
     return "" if place is None else item.keys[place]
+
+
+def _find(aspects: KnownAspects, title: str, key: str = "") -> str:
+    """Return the key of a reason or a criterion. That of a digest, which stands for others, is the digest."""
+    return title if isinstance(title, Digest) else aspects.find(title, key)
 
 
 def _stored_criteria(stored: Mapping[str, Any], keys: Mapping[int, str]) -> dict[str, CriterionSaid]:

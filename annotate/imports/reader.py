@@ -23,7 +23,15 @@ from annotate.imports.csv_records import (
     show_inner_crs,
 )
 from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
-from annotate.sources.tables import SEPARATOR_LINE, TableRow, are_import_ids, fill_cells, name_columns
+from annotate.sources.tables import (
+    SEPARATOR_LINE,
+    TableRow,
+    are_import_ids,
+    doubled_columns,
+    fill_cells,
+    gather_cells,
+    name_columns,
+)
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -267,16 +275,12 @@ class Reader:
                 _("There are %(values)s values for %(columns)s columns.")
                 % {"values": len(values), "columns": len(self.columns)}
             )
-        row: dict[str, str] = {}
-        for column, value in zip(self.columns, values, strict=True):
-            if value and row.get(column):
-                return RowError(
-                    _("Two columns are called “%(name)s”, and this row has a value in both.")
-                    % {"name": printable(column, 40)}
-                )
-            row[column] = row.get(column) or value
+        row = gather_cells(self.columns, values)
         if self.raw:
             return TableRow(fill_cells(row))
+        for column in doubled_columns(row):
+            if column in KEYS:
+                return RowError(twice_named(column))
         if row.get("metadata"):
             return RowError(_("In CSV, metadata is a column for each of its keys."))
         known = {key: value for key, value in row.items() if key in KEYS and value}
@@ -338,6 +342,13 @@ def _from_json(text: str) -> Record | RowError:
     if not isinstance(row, dict):
         return RowError(_("Each line must be a JSON object."))
     return row
+
+
+def twice_named(column: str) -> str:
+    """Return why a row cannot be used that has two values under one name."""
+    return _("Two columns are called “%(name)s”, and this row has a value in both.") % {
+        "name": printable(column, 40)
+    }
 
 
 # --- Files that are something else -------------------------------------------------------------------------------

@@ -27,12 +27,12 @@ from annotate.imports.contents import (
 )
 from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
 from annotate.models import Policy, Project, prompt_digest
+from annotate.models.aspects import ASPECT_COLUMNS
 from annotate.sources.candidates import CriterionOpinion
 from annotate.text.chats import Content, content_key
 from primitives.text import printable
 
 POLICIES = 200  # from elsewhere, of a project: its pages list them all
-ASPECTS = ("reasons", "criteria")
 ASPECTS_LIMIT = 200  # reasons of a project with those of files, and criteria: its settings list them all
 ERRORS_KEPT = 20
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
@@ -232,18 +232,28 @@ def _policy(row: Mapping[str, Any], key: str) -> str:
 
 
 class Sources:
-    """The policies that pairs say they are from. `new`: the names among them that the project does not have."""
+    """The policies that pairs say they are from, and the titles of what was said beside their verdicts.
 
-    def __init__(self, project: Project, new: Iterable[str] = ()) -> None:
+    `new` are the names of policies that the project does not have. `titles` are those of reasons and criteria, by
+    column. Earlier steps of a check give both on to the next one.
+    """
+
+    def __init__(
+        self, project: Project, new: Iterable[str] = (), titles: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
         kinds = dict(Policy.objects.filter(project=project).values_list("name", "kind"))
         self.external = {name for name, kind in kinds.items() if kind == Policy.Kind.EXTERNAL}
         self.own = kinds.keys() - self.external
         self.new = set(new) - kinds.keys()
-        stored = Project.objects.only(*ASPECTS).get(pk=project.pk)  # as an earlier step left it
-        self._titles = {
-            "reasons": {one.title for one in stored.all_reasons},
-            "criteria": {one.title for one in stored.all_criteria},
-        }
+        stored = Project.objects.only(*ASPECT_COLUMNS).get(pk=project.pk)  # as an earlier step left it
+        here = {"reasons": stored.all_reasons, "criteria": stored.all_criteria}
+        self._stored = {kind: {one.title for one in aspects} for kind, aspects in here.items()}
+        self._titles = {kind: known | {*(titles or {}).get(kind, ())} for kind, known in self._stored.items()}
+
+    @property
+    def titles(self) -> dict[str, list[str]]:
+        """Return the titles of reasons and of criteria that the project does not have."""
+        return {kind: sorted(known - self._stored[kind]) for kind, known in self._titles.items()}
 
     def add(self, item: Item) -> None:
         """Take in the names of an item's policies, reasons and criteria. Raises RowError."""

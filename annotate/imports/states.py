@@ -206,7 +206,7 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
             before, after = (side_of(item, one.left) or "" for one in (here, there))
         elif here._replace(reasons=there.reasons) == there:
             name = _("what “%(name)s” gave as reasons") % {"name": printable(annotator, 40)}
-            before, after = (", ".join(one.reasons or ()) for one in (here, there))
+            before, after = (", ".join(map(_key_in_words, one.reasons or ())) for one in (here, there))
         elif here._replace(criteria=there.criteria) == there:
             name = _("what “%(name)s” said by criteria") % {"name": printable(annotator, 40)}
             before, after = (_criteria_in_words(one, item) for one in (here, there))
@@ -236,9 +236,16 @@ def _completed(said: Said, before: Said) -> Said:
 
 def _criteria_in_words(said: Said, item: Item) -> str:
     return ", ".join(
-        f"{key} {side_of(item, one.preferred) or one.verdict} {one.strength or ''}".strip()
+        _key_in_words(key)
+        if isinstance(key, Digest)
+        else f"{key} {side_of(item, one.preferred) or one.verdict} {one.strength or ''}".strip()
         for key, one in (said.criteria or {}).items()
     )
+
+
+def _key_in_words(key: str) -> str:
+    """Return the key of a reason or a criterion. Of those that a digest stands for, a check knows no more."""
+    return "…" if isinstance(key, Digest) else key
 
 
 def _rest_in_words(said: Said) -> str:

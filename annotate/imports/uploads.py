@@ -231,16 +231,16 @@ def _check_by_records(upload: Import) -> None:
             return  # another window was faster
         if memory.place.position > upload.position:
             memory.clear()
-        start, names = memory.place[:2], memory.place.policies
+        start, named = memory.place[:2], memory.place
         if missing := upload.position - memory.place.position:  # it was lost, or this is another machine
-            check = Check(upload.project, options, {"policies": names})
+            check = Check(upload.project, options, {"policies": named.policies, "titles": named.titles})
             rows = check.take(file, upload.format, start, memory, missing)
         else:
             check = Check(upload.project, options, upload.counts, upload.errors)
             rows = check.take(file, upload.format, (upload.position, upload.line), memory)
             if not _record_check(upload, check, rows):
                 return
-        memory.commit(Place(rows.position, rows.line, tuple(check.sources.new)))
+        memory.commit(Place(rows.position, rows.line, tuple(check.sources.new), check.sources.titles))
     if not missing and rows.over:
         earlier.forget(upload)
 

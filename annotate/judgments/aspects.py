@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Count, Q, TextField
+from django.db.models import Count, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils.text import slugify
 
 from annotate.models import Aspect, Judgment, Project
-from annotate.models.aspects import new_key
+from annotate.models.aspects import ASPECT_COLUMNS, new_key
 
 
 def find_aspect(aspects: Sequence[Aspect], name: object) -> Aspect | None:
@@ -27,12 +27,31 @@ def titles_of(aspects: Sequence[Aspect], keys: Iterable[str]) -> list[str]:
 
 def count_holders(project: Project) -> dict[str, dict[str, int]]:
     """Count the current judgments that hold each reason and each criterion, by column and key."""
-    current = Judgment.objects.current().filter(project=project)
+    return _count_in(project, Judgment.objects.current())
+
+
+def drop_unheld(project: Project) -> None:
+    """Drop the aspects of files that no judgment holds any more, of history neither. The project is locked."""
+    project.refresh_from_db(fields=ASPECT_COLUMNS)
+    if not any(one.get("imported") for kind in ASPECT_COLUMNS for one in getattr(project, kind)):
+        return
+    held = _count_in(project, Judgment.objects.all())
+    for kind, counts in held.items():
+        stored = getattr(project, kind)
+        kept = [
+            one for one in stored if not (one.get("imported") and one.get("removed")) or counts[one["key"]]
+        ]
+        setattr(project, kind, kept)
+    project.save(update_fields=ASPECT_COLUMNS)
+
+
+def _count_in(project: Project, judgments: QuerySet[Judgment]) -> dict[str, dict[str, int]]:
+    judgments = judgments.filter(project=project)
     reasons, criteria = project.all_reasons, project.all_criteria
-    text = current.exclude(reasons=[]).annotate(text=Cast("reasons", TextField()))
+    text = judgments.exclude(reasons=[]).annotate(text=Cast("reasons", TextField()))
     return {
         "reasons": _counts(text, reasons, {one.key: Q(text__contains=f'"{one.key}"') for one in reasons}),
-        "criteria": _counts(current, criteria, {one.key: Q(criteria__has_key=one.key) for one in criteria}),
+        "criteria": _counts(judgments, criteria, {one.key: Q(criteria__has_key=one.key) for one in criteria}),
     }
 
 
@@ -77,7 +96,9 @@ class KnownAspects:
             return key
         title = title or key
         is_free = KEY.fullmatch(key) is not None and key not in self._by_key
-        added = Aspect(key if is_free else new_key(title, self._by_key), title, is_removed=True)
+        added = Aspect(
+            key if is_free else new_key(title, self._by_key), title, is_removed=True, is_imported=True
+        )
         self._by_key[added.key], self._keys[title] = added, added.key
         return added.key
 

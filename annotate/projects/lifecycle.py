@@ -15,6 +15,7 @@ from django.utils.text import slugify
 from annotate.errors import RefusalError
 from annotate.judgments.places import FROM_FILES, keep_imports_waiting
 from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role, User
+from annotate.models.aspects import ASPECT_COLUMNS
 from annotate.models.conflicts import again_on_race, in_parts
 from annotate.projects import base_models, trail
 
@@ -143,12 +144,19 @@ def change_settings(
 
 
 def _keep_aspects(project: Project, columns: Sequence[str]) -> None:
-    """Keep reasons and criteria that an import added since the project was read: judgments hold their keys."""
-    stored = Project.objects.select_for_update(no_key=True).only("reasons", "criteria").get(pk=project.pk)
-    for name in {"reasons", "criteria"} & {*columns}:
-        here = getattr(project, name)
+    """Keep reasons and criteria that an import added since the project was read: judgments hold their keys.
+
+    Those that were forgotten with their import since then do not come back.
+    """
+    changed = [name for name in ASPECT_COLUMNS if name in columns]
+    if not changed:
+        return
+    stored = Project.objects.select_for_update(no_key=True).only(*ASPECT_COLUMNS).get(pk=project.pk)
+    for name in changed:
+        there = {one["key"]: one for one in getattr(stored, name)}
+        here = [one for one in getattr(project, name) if one["key"] in there or not one.get("imported")]
         known = {one["key"] for one in here}
-        setattr(project, name, [*here, *(one for one in getattr(stored, name) if one["key"] not in known)])
+        setattr(project, name, [*here, *(one for key, one in there.items() if key not in known)])
 
 
 def change_needed(project: Project, needed: int) -> None:

@@ -12,6 +12,7 @@ from annotate.sources.errors import FileError
 from annotate.sources.tables import find_separator
 
 TEXTS = ("jsonl", "json", "csv", "txt")  # that have an encoding
+TEXT_TABLES = ("csv", "xlsx")  # whose cells are texts alone: a list is several values under one name
 TABLES = ("csv", "parquet", "xlsx")  # whose texts are the cells of a table
 HEAD = 64 * 1024  # bytes looked at
 LINE = 8 * 1024 * 1024  # of a first line, looked at

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
@@ -35,9 +36,14 @@ IMPORT_ID = re.compile(r'\{"ImportId":')  # in a row of Qualtrics
 PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 PROMPT = "prompt"
+PROMPTS = (PROMPT, "question", "instruction", "query", "input")  # names of it beside two completions
 KEPT = (PROMPT, "initial_reason_steps")  # the columns of which an empty cell says that the text is empty
 
+# Of a prompt in two parts, the first may be empty.
+INSTRUCTION, BESIDE_INSTRUCTION = "instruction", ("input", "context")
+
 Record = dict[str, Any]
+Cell = str | list[str]
 
 # Of two such columns, an empty cell beside a filled one is an empty completion.
 TWINS = (
@@ -55,16 +61,49 @@ def like(record: Mapping[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return TableRow(part) if isinstance(record, TableRow) else part
 
 
-def fill_cells(row: Mapping[str, str]) -> Record:
+def fill_cells(row: Mapping[str, Cell]) -> Record:
     """Return a row of texts without its empty cells, which say nothing, as a record.
 
-    An empty prompt, or completion of two, says that it is empty: without its key, the prompt would be inside both.
+    An empty prompt, or completion of two, says that it is empty: without its key, the prompt would be inside both. So
+    does an empty instruction beside an input, which is the rest of the prompt.
     """
-    kept = {name: value for name, value in row.items() if value or name in KEPT}
+    names: dict[str, bool] = {}
+    for name, value in row.items():
+        names[_fold(name)] = bool(value) or names.get(_fold(name), False)
+    stays = {*KEPT}
     for twins in TWINS:
-        if any(name in kept for name in twins):
-            kept |= {name: "" for name in twins if name in row and name not in kept}
-    return kept
+        if any(names.get(name) for name in twins):
+            stays.update(twins)
+            if not any(names.get(name) for name in PROMPTS):
+                stays.update([name for name in PROMPTS if name in names][:1])
+    if any(names.get(name) for name in BESIDE_INSTRUCTION):
+        stays.add(INSTRUCTION)
+    return {name: value for name, value in row.items() if value or _fold(name) in stays}
+
+
+@lru_cache(maxsize=1024)
+def _fold(name: str) -> str:
+    """Return the name of a column as formats look for it: in small letters, without blanks."""
+    return re.sub(r"[ -]+", "_", name.strip().casefold())
+
+
+def gather_cells(names: Sequence[str], cells: Sequence[str]) -> dict[str, Cell]:
+    """Return the cells of a row by the names of their columns. Several values under one name are a list of them.
+
+    No other cell is a list. Whether such a row can be used depends on what the column is for.
+    """
+    row: dict[str, Cell] = dict.fromkeys(names, "")
+    for name, cell in zip(names, cells, strict=False):
+        before = row[name]
+        if not cell or cell == before:
+            continue
+        row[name] = [*before, cell] if isinstance(before, list) else [before, cell] if before else cell
+    return row
+
+
+def doubled_columns(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of columns under which a row of texts has several values."""
+    return [name for name, value in row.items() if isinstance(value, list)]
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------------
@@ -186,20 +225,7 @@ def _sheet_records(rows: list[list[Any]]) -> Iterator[Record | None]:
             yield None
             continue
         named = name_columns([*columns, *[""] * (len(cells) - len(columns))])
-        yield fill_cells(_named_cells(named, cells, number + 1))
-
-
-def _named_cells(names: Sequence[str], cells: Sequence[str], number: int) -> dict[str, str]:
-    """Return the cells of a row by the names of their columns. Raises FileError where two of one name have a value."""
-    row = dict.fromkeys(names, "")
-    for name, cell in zip(names, cells, strict=False):
-        if cell and row[name]:
-            raise FileError(
-                _("Two columns are called “%(name)s”, and row %(number)s has a value in both.")
-                % {"name": printable(name, 40), "number": f"{number:,}"}
-            )
-        row[name] = row[name] or cell
-    return row
+        yield fill_cells(gather_cells(named, cells))
 
 
 def _names_in(row: Sequence[Any]) -> list[str]:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.imports import uploads
 from annotate.imports.files import earlier
-from annotate.judgments import imported, places
+from annotate.judgments import aspects, imported, places
 from annotate.models import (
     Claim,
     Comparison,
@@ -109,6 +109,7 @@ def _forget(target: Target) -> None:
     if target.upload is not None:
         _drop_judgments(target, target.upload)
     _drop_comparisons(target)
+    aspects.drop_unheld(project)
     if target.upload is not None:
         _drop_with_files(Import.objects.filter(pk=target.upload.pk))
         transaction.on_commit(partial(earlier.forget, target.upload))

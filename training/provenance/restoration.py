@@ -266,7 +266,7 @@ def _is_object(found: Any) -> bool:
 
 
 def _is_aspects(found: Any) -> bool:
-    kinds = {"key": str, "title": str, "removed": bool}
+    kinds = {"key": str, "title": str, "removed": bool, "imported": bool}
     return isinstance(found, list) and all(
         isinstance(one, dict)
         and {"key", "title"} <= one.keys() <= kinds.keys()

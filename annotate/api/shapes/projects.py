@@ -61,7 +61,10 @@ class AspectOut(Shape):
 
 
 class ProjectOut(Shape):
-    """A project as its member may know it. Annotators get neither `settings` nor `current_policy`."""
+    """A project as its member may know it.
+
+    Annotators get neither `settings` nor `current_policy`, and the reasons and criteria that are asked for alone.
+    """
 
     EXAMPLE = {
         **ProjectLineOut.EXAMPLE, "guidelines": "Prefer the livelier line.", "reasons": [ASPECT], "criteria": [],
@@ -81,18 +84,24 @@ class ProjectOut(Shape):
 
 
 def project_data(project: Project, membership: Membership) -> dict[str, Any]:
-    """Return a project as its member may know it: how to judge, and for admins and researchers every setting."""
+    """Return a project as its member may know it: how to judge, and for admins and researchers every setting.
+
+    Annotators get the reasons and criteria that are asked for. Others were named by files, or in earlier judgments.
+    """
+    is_annotator = membership.role == Role.ANNOTATOR
     data: dict[str, Any] = {
         "slug": project.slug,
         "name": project.name,
         "role": membership.role,
         "archived": project.archived_at is not None,
         "guidelines": project.guidelines,
-        "reasons": [aspect_data(one) for one in project.all_reasons],
-        "criteria": [aspect_data(one) for one in project.all_criteria],
+        "reasons": [aspect_data(one) for one in project.all_reasons if not (is_annotator and one.is_removed)],
+        "criteria": [
+            aspect_data(one) for one in project.all_criteria if not (is_annotator and one.is_removed)
+        ],
         "ask_rationale": project.ask_rationale,
     }
-    if membership.role != Role.ANNOTATOR:
+    if not is_annotator:
         data["settings"] = {
             name: getattr(project, name)
             for name in (

@@ -39,7 +39,7 @@ class Check:
     ) -> None:
         self.project, self.options = project, options
         self.earlier = dict(earlier or {})
-        self.sources = Sources(project, self.earlier.get("policies", ()))
+        self.sources = Sources(project, self.earlier.get("policies", ()), self.earlier.get("titles"))
         self.errors = list(errors)
         self.counts = Counter({name: self.earlier.get(name, 0) for name in COUNTED})
         self.found, self.figures, self.reasons, self.unused, self.annotators = (
@@ -131,4 +131,5 @@ class Check:
             "expected": dict(self.outcome.counts),
             "remarks": self.outcome.remarks,
             "policies": sorted(self.sources.new),
+            "titles": self.sources.titles,
         }

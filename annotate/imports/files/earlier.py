@@ -8,10 +8,11 @@ is kept from step to step. It is a cache: it says how far it has read, and is fi
 import hashlib
 import json
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -38,7 +39,7 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS meaning "
     "(key BLOB, other BLOB, number INTEGER, PRIMARY KEY (key, other)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS policy (number INTEGER PRIMARY KEY, name TEXT UNIQUE)",
-    "CREATE TABLE IF NOT EXISTS place (position INTEGER, line INTEGER, policies TEXT)",
+    "CREATE TABLE IF NOT EXISTS place (position INTEGER, line INTEGER, policies TEXT, titles TEXT)",
 )
 # In the names of files: an upgrade reads none that an earlier version has laid out otherwise.
 LAYOUT = hashlib.blake2b("".join(TABLES).encode(), digest_size=4).hexdigest()
@@ -49,11 +50,15 @@ INSERT = (
 
 
 class Place(NamedTuple):
-    """The end of the records that are kept, and the policies that they named and the project did not have."""
+    """The end of the records that are kept, and what they named and the project did not have.
+
+    That are policies, and the titles of reasons and criteria, by column.
+    """
 
     position: int = 0
     line: int = 0
     policies: tuple[str, ...] = ()
+    titles: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class EarlierRecords:
@@ -77,12 +82,16 @@ class EarlierRecords:
             for table in TABLES:
                 self._database.execute(table)
             (last,) = self._database.execute("SELECT MAX(number) FROM record").fetchone()
-            rows = self._database.execute("SELECT position, line, policies FROM place").fetchall()
+            rows = self._database.execute("SELECT position, line, policies, titles FROM place").fetchall()
         except BaseException:
             self._database.close()
             raise
         self._count = last or 0
-        self.place = next((Place(one, line, tuple(json.loads(names))) for one, line, names in rows), Place())
+        places = (
+            Place(position, line, tuple(json.loads(policies)), json.loads(titles))
+            for position, line, policies, titles in rows
+        )
+        self.place = next(places, Place())
 
     def __enter__(self) -> "EarlierRecords":
         return self
@@ -99,8 +108,8 @@ class EarlierRecords:
     def commit(self, place: Place) -> None:
         """Keep what was added, and how far the file was read for it."""
         self._database.execute("DELETE FROM place")
-        row = (place.position, place.line, json.dumps(place.policies))
-        self._database.execute("INSERT INTO place VALUES (?, ?, ?)", row)
+        row = (place.position, place.line, json.dumps(place.policies), json.dumps(dict(place.titles)))
+        self._database.execute("INSERT INTO place VALUES (?, ?, ?, ?)", row)
         self._database.execute("COMMIT")
 
     def add(self, records: News) -> None:
@@ -178,7 +187,7 @@ class EarlierRecords:
                 said.too_fast,
                 said.late,
                 _kept_aspects(said.reasons),
-                _kept_aspects(said.criteria),
+                _kept_aspects(_in_order_of_keys(said.criteria, item.keys)),
             )
             self._database.execute(
                 "INSERT OR IGNORE INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -209,12 +218,14 @@ class EarlierRecords:
             metadata=texts.metadata(metadata),
             gold=gold,
             withdrawn=bool(withdrawn),
-            opinions=tuple(opinions),
         )
         # Known by these, as the record was.
         item.__dict__["digest"] = prompt.hex()
         item.__dict__["keys"] = () if first is None else (texts.key(first), texts.key(second))
         item.metadata = order_completions(item.metadata, sorted(item.keys), item.keys)
+        item.opinions = tuple(
+            said._replace(criteria=_in_order_of_record(said.criteria, item.keys)) for said in opinions
+        )
         return item
 
     def _meanings(self, item: Item, news: Container[str]) -> Iterator[tuple[bytes, bytes, int]]:
@@ -243,7 +254,7 @@ class _Texts:
         self._aspects: dict[bytes | None, tuple[Any, ...] | None] = {None: None}
         for item in items:
             for opinion in item.opinions:
-                for aspects in (opinion.reasons, opinion.criteria):
+                for aspects in (opinion.reasons, _in_order_of_keys(opinion.criteria, item.keys)):
                     self._aspects[_kept_aspects(aspects)] = aspects
             said = (opinion.rationale for opinion in item.opinions)
             for text in (*item.keys, item.prompt_external_id, item.external_id, *said):
@@ -305,6 +316,39 @@ def _metadata(item: Item) -> Mapping[str, Any] | None:
 
 def _kept(text: str) -> bytes | None:
     return _hash(text) if text else None
+
+
+def _in_order_of_keys(
+    said: tuple[CriterionOpinion, ...] | None, keys: Sequence[str]
+) -> tuple[CriterionOpinion, ...] | None:
+    """Return what was said by criteria as both orders of a pair's completions share it: places are of sorted keys.
+
+    The title says which criterion is meant. The order in which they were named says nothing.
+    """
+    if said is None:
+        return None
+    ordered = sorted(keys)
+    places = {place: ordered.index(key) for place, key in enumerate(keys)}
+    moved = (
+        one._replace(
+            key="" if one.title else one.key,
+            preferred=None if one.preferred is None else places[one.preferred],
+        )
+        for one in said
+    )
+    return tuple(sorted(moved, key=lambda one: (one.title, one.key)))
+
+
+def _in_order_of_record(
+    said: tuple[CriterionOpinion, ...] | None, keys: Sequence[str]
+) -> tuple[CriterionOpinion, ...] | None:
+    """Return the same with the places of a record's own keys."""
+    if said is None:
+        return None
+    places = {place: keys.index(key) for place, key in enumerate(sorted(keys))}
+    return tuple(
+        one if one.preferred is None else one._replace(preferred=places[one.preferred]) for one in said
+    )
 
 
 def _kept_aspects(said: tuple[Any, ...] | None) -> bytes | None:

@@ -12,13 +12,14 @@ from django.utils.translation import gettext as _
 from annotate.imports.expansion import Choices
 from annotate.imports.reader import KEYS, Reader, RowError
 from annotate.models import Import
-from annotate.sources.containers import TABLES
+from annotate.sources.containers import TABLES, TEXT_TABLES
 from annotate.sources.encodings import name_encoding
 from annotate.sources.formats import FORMATS, Format, find_format
 from annotate.sources.formats.fields import FUNCTIONS, SYSTEM, TOOLS
 from annotate.sources.formats.views import open_cell
 from annotate.sources.mappings import mapping, proposals
 from annotate.sources.messages import is_chat
+from annotate.sources.tables import TableRow, doubled_columns
 from primitives.text import printable
 
 ROWS, MAPPED, UNKNOWN = "rows", "mapping", ""  # values of Options.format beside the names of formats
@@ -137,12 +138,14 @@ class Options:
 def first_records(
     file: Any, format: str, separator: str = ",", container: str = ""
 ) -> list[Mapping[str, Any]]:
-    """Return the first records that can be read at all."""
+    """Return the first records that can be read at all. Of several values under one name they have the first."""
     found: list[Mapping[str, Any]] = []
     reader = Reader(file, format, separator=separator, raw=True, is_table=container in TABLES)
     for _line, record in reader.records():
         if record is not None and not isinstance(record, RowError):
-            found.append(record)
+            doubled = doubled_columns(record) if container in TEXT_TABLES else []
+            first = {name: record[name][0] for name in doubled}
+            found.append(TableRow({**record, **first}) if first else record)
         if len(found) >= RECOGNISED or reader.position > RECOGNISED_BYTES:
             break
     return found

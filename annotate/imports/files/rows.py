@@ -1,6 +1,7 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from types import MappingProxyType
@@ -12,10 +13,12 @@ from annotate.imports.allowances import Allowance, AllowanceError
 from annotate.imports.expansion import expand
 from annotate.imports.files.options import Options
 from annotate.imports.ratings import ANSWERS, pair_ratings
-from annotate.imports.reader import Portion, Reader, RowError
+from annotate.imports.reader import KEYS, Portion, Reader, RowError, twice_named
 from annotate.imports.records import Item, parse_record
 from annotate.sources.candidates import Candidate
+from annotate.sources.containers import TEXT_TABLES
 from annotate.sources.errors import RecordError
+from annotate.sources.tables import doubled_columns
 
 # Of the records that rate completions of one prompt, and are read together.
 GROUP_CHARACTERS = 8 * 1024 * 1024
@@ -92,11 +95,32 @@ class Rows:
         """Yield what a record says. Raises RecordError and RowError."""
         if isinstance(record, RowError):
             raise record
-        if self.options.source:
-            yield from self.options.source.rows(record)
+        source = self.options.source
+        if source is None:
+            return
+        doubled = self._doubled_columns(record)
+        if not doubled:
+            yield from source.rows(record)
+            return
+        found: list[Candidate] = []
+        with suppress(RecordError):
+            found += source.rows(record)
+        for name in doubled:
+            if not found or not all(_is_set_aside(name, candidate) for candidate in found):
+                raise RowError(twice_named(name))
+        yield from found
+
+    def _doubled_columns(self, record: Any) -> list[str]:
+        """Return the names of columns under which a row of texts has several values."""
+        if self.options.container not in TEXT_TABLES or not isinstance(record, Mapping):
+            return []
+        return doubled_columns(record)
 
     def _own(self, line: int, record: Any) -> Row:
         try:
+            for name in self._doubled_columns(record):
+                if name in KEYS:
+                    raise RowError(twice_named(name))
             item = parse_record(record)
         except RowError as error:
             return Row(line, error=str(error), text=self.reader.text)
@@ -177,6 +201,11 @@ class Rows:
                 row = Row(line, error=str(error), text=texts[line].text)
             rows[line] = _joined(rows[line], row)
         yield from rows.values()
+
+
+def _is_set_aside(name: str, candidate: Candidate) -> bool:
+    """Return whether a format made no more of a column than metadata, which may be a list."""
+    return any(name in (one or {}) for one in (candidate.metadata, candidate.prompt_metadata))
 
 
 def _joined(one: Row, other: Row) -> Row:

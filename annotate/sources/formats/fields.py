@@ -166,14 +166,17 @@ def seconds(value: object) -> float | None:
 # --- Candidates --------------------------------------------------------------------------------------------------
 
 
-def join(instruction: str, more: object) -> str:
-    """Return an instruction with its input on the next line, as LLaMA-Factory joins them.
+def join(instruction: object, more: object) -> str:
+    """Return an instruction with its input on the next line. LLaMA-Factory joins those that say something, too.
 
-    Raises RecordError where the instruction is blank: in a table its cell would be missing.
+    Raises RecordError where the instruction is not text, and where neither says something.
     """
-    if not instruction.strip():
+    if not isinstance(instruction, str):
+        raise RecordError(_("%(name)s must be text.") % {"name": "instruction"}, "instruction")
+    parts = [part for part in (instruction, more) if isinstance(part, str) and part.strip()]
+    if not parts:
         raise RecordError(_("%(name)s is empty.") % {"name": "instruction"}, "instruction")
-    return f"{instruction}\n{more}" if isinstance(more, str) and more.strip() else instruction
+    return "\n".join(parts)
 
 
 def with_system(prompt: Content, record: Record) -> Content:

@@ -280,7 +280,7 @@ def _known_votes(
             known or (),
             "" if known else str(verdict),
             fields.name_of(annotator),
-            int(fields.number(strength, "strengths")) if strength is not None else None,
+            _strength({"strength": strength}, "strengths"),
         )
 
 
@@ -314,12 +314,12 @@ def _read_judged(record: Record) -> Candidate:
 def _judgment(judgment: Record) -> Opinion:
     verdict, rationale = judgment["verdict"], judgment.get("rationale")
     scores = {"a": fields.chosen(0), "b": fields.chosen(1), "tie": (0.5, 0.5)}.get(str(verdict), ())
-    strength, too_fast, late = (judgment.get(key) for key in ("strength", "too_fast", "late"))
+    too_fast, late = (judgment.get(key) for key in ("too_fast", "late"))
     return Opinion(
         scores,
         "" if scores else str(verdict),
         fields.name_of(judgment["annotator"]),
-        None if strength is None else int(fields.number(strength, "strength")),
+        _strength(judgment, "strength"),
         rationale if isinstance(rationale, str) else "",
         fields.seconds(judgment.get("seconds")),
         fields.moment(judgment.get("at")),
@@ -329,6 +329,16 @@ def _judgment(judgment: Record) -> Opinion:
         reasons=_reasons(judgment),
         criteria=_criteria(judgment),
     )
+
+
+def _strength(said: Mapping[str, Any], name: str) -> int | None:
+    """Return the strength of a preference, a whole number. Raises RecordError, which calls it `name`."""
+    if said.get("strength") is None:
+        return None
+    strength = fields.number(said["strength"], name)
+    if not strength.is_integer():
+        raise RecordError(_("The strength of a preference must be 1, 2 or 3."), name)
+    return int(strength)
 
 
 def _reasons(judgment: Record) -> tuple[str, ...] | None:
@@ -356,7 +366,7 @@ def _criteria(judgment: Record) -> tuple[CriterionOpinion, ...] | None:
             fields.name_of(title),
             str(said.get("verdict")),
             {"a": 0, "b": 1}.get(str(said.get("preferred"))),
-            None if said.get("strength") is None else int(fields.number(said["strength"], "criteria")),
+            _strength(said, "criteria"),
         )
         for (key, said), title in zip(found.items(), titles, strict=True)
     )

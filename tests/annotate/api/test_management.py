@@ -55,6 +55,21 @@ def test_a_project_is_made_with_the_permission(outsider, caller):
     assert (refused.status_code, refused.json()["field"]) == (400, "base_model")
 
 
+@pytest.mark.parametrize(
+    ("role", "titles"),
+    [("annotator", ["Asked"]), ("researcher", ["Asked", "Of a file"]), ("admin", ["Asked", "Of a file"])],
+)
+def test_annotators_get_the_titles_that_are_asked_for(project, make_member, caller, role, titles):
+    """A file may have named others, by what its annotators thought of each other's work."""
+    member = make_member("nora", role)
+    of_file = {"key": "of-a-file", "title": "Of a file", "removed": True, "imported": True}
+    asked = [{"key": "asked", "title": "Asked"}, of_file]
+    Project.objects.filter(pk=project.pk).update(reasons=asked, criteria=asked)
+    found = caller(member).client.get(f"{API}reviews/").json()
+    assert [one["title"] for one in found["reasons"]] == titles
+    assert [one["title"] for one in found["criteria"]] == titles
+
+
 def test_settings_change_one_by_one(project, send):
     Project.objects.update(gold_rate=0.25, visible_metadata=["lang"], training_settings={"beta": 0.2})
     body = {

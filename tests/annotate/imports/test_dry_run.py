@@ -1,6 +1,7 @@
 """A dry run counts what a run would: what is known, what differs, and what is new, wherever blocks end."""
 
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ from annotate.imports.files.options import Options
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import NEWS
 from annotate.models import Comparison, Project, Prompt
+from annotate.sources.candidates import CriterionOpinion
 from tests.annotate.imports.rows import jsonl
 
 ROWS, BLOCK = 40, 4
@@ -41,6 +43,19 @@ def own_row(draw: Random) -> dict[str, Any]:
     return row
 
 
+def preferred(side: str) -> dict[str, Any]:
+    return {"verdict": "prefer", "preferred": side, "strength": 1}
+
+
+CRITERIA: list[dict[str, Any]] = [
+    {}, {"criteria": {}},
+    {"criteria": {"help": preferred("a")}}, {"criteria": {"help": preferred("b")}},
+    {"criteria": {"key-1": preferred("a")}, "criterion_titles": ["help"]},
+    {"criteria": {"help": preferred("b"), "care": {"verdict": "tie"}}},
+    {"criteria": {"care": {"verdict": "tie"}, "help": preferred("b")}},
+]  # fmt: skip
+
+
 def judged_row(draw: Random) -> dict[str, Any]:
     """Return one of few comparisons with judgments, as an export writes them."""
     judgments = [
@@ -48,7 +63,7 @@ def judged_row(draw: Random) -> dict[str, Any]:
          "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None, "left": draw.choice("ab"),
          "late": draw.random() < 0.2,
          "reasons": draw.choice([None, [], ["Clear"], ["Clear", "Short"]]),
-         "criteria": draw.choice([None, {}, {"help": {"verdict": "prefer", "preferred": "a", "strength": 1}}])}
+         **draw.choice(CRITERIA)}
         for _ in range(draw.randrange(3))
     ]  # fmt: skip
     first, second = draw.sample("abc", 2)
@@ -125,6 +140,25 @@ def test_of_many_judgments_only_the_annotators_are_found() -> None:
         memory.add([((n, said(f"u{n}")), {"judgments"}) for n in range(1, 1_000)])
         found = memory.find([said("u7"), said("new")])
     assert [item.opinions for item in found] == [(), said("u7").opinions]
+
+
+@pytest.mark.parametrize("completions", [("a", "b"), ("b", "a")])
+def test_what_criteria_prefer_is_found_in_either_order(completions: tuple[str, str]) -> None:
+    """A later record has the completions the other way round, and names the criteria in another order."""
+
+    def said(item: Item, preferred: str, key: str = "") -> Item:
+        assert item.completions is not None
+        one = CriterionOpinion(key, "Help", "prefer", item.completions.index(preferred), 1)
+        tie = CriterionOpinion("care", "", "tie")
+        return replace(item, opinions=(PairOpinion("u", "tie", criteria=(one, tie) if key else (tie, one)),))
+
+    known = said(Item("P", completions=completions), "a")
+    with EarlierRecords() as memory:
+        memory.add([((1, known), NEWS)])
+        [found] = memory.find([said(Item("P", completions=completions[::-1]), "a", "key-1")])
+        [other] = memory.find([said(Item("P", completions=completions[::-1]), "b")])
+    assert {*found.opinions[0].criteria} == {*known.opinions[0].criteria}
+    assert not {*other.opinions[0].criteria} & {*known.opinions[0].criteria}
 
 
 def test_no_text_is_kept_on_disk(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from annotate.imports.files import reception
 from annotate.imports.files.rows import Rows
 from annotate.imports.records import Item
 from annotate.imports.writing import portion
-from annotate.sources.errors import FileError
 from annotate.sources.lines import as_lines
 from tests.annotate.sources.test_lines import LIMIT, xlsx
 
@@ -188,11 +187,73 @@ def test_a_null_says_the_same_in_every_container(name: str) -> None:
         assert {kind: one[column] for kind, one in found.items() if one[column] != said} == {}, (column, said)
 
 
-def test_a_workbook_with_two_values_under_one_name_is_refused() -> None:
-    cells = {"A1": "prompt", "B1": "note", "C1": "note", "A2": "Sky?", "B2": "x", "A3": "Sea?", "C3": "y"}
-    assert read(xlsx(cells), "a.xlsx")[1] == [
-        [(text, None, ("import", "import"), "", "", None, [], [{}, {"note": note}])]
-        for text, note in (("Sky?", "x"), ("Sea?", "y"))
+OTHER_NAMES = {
+    "instruction": table(instruction="Why N?", chosen="It is blue N.", rejected="It is green N."),
+    "question": TABLES["chosen-rejected"],
+    "instruction-and-input": TABLES["llama-factory"],
+    "alpaca": TABLES["alpaca"],
+}
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_one_blank_prompt_of_few_is_refused_alone(name: str) -> None:
+    """Few rows: where the blank one is of no format, the file is of none."""
+    rows = OTHER_NAMES[name]
+    blank = [key for key in ("instruction", "question", "input") if key in rows[0]]
+    changed = [*rows[:3], rows[3] | dict.fromkeys(blank, "")]
+    found = {kind: read(write(changed), kind)[1] for kind, write in CONTAINERS.items()}
+    for kind, made in found.items():
+        assert [one is not None for one in made] == [True, True, True, False], kind
+
+
+@pytest.mark.parametrize("name", ["alpaca", "llama-factory"])
+def test_an_input_without_an_instruction_is_the_prompt(name: str) -> None:
+    rows = [dict(row, system="") for row in TABLES[name]]
+    changed = [*rows[:3], rows[3] | {"instruction": ""}]
+    for kind, write in CONTAINERS.items():
+        made = read(write(changed), kind)[1][-1]
+        assert made is not None, kind
+        assert made[0][0] == rows[3]["input"], kind
+
+
+def doubled(**cells: str) -> dict[str, bytes]:
+    """Return files of two rows, of which the second has these cells. Two of the columns are called `note`."""
+    columns = {"A": "prompt", "B": "chosen", "C": "rejected", "D": "note", "E": "note", "F": "chosen"}
+    lines = [columns, dict(zip("ABCD", ("Sky?", "It is blue.", "It is green.", "x"), strict=True)), cells]
+    text = "\n".join(",".join(line.get(letter, "") for letter in columns) for line in lines)
+    book = {f"{place}{number}": cell for number, line in enumerate(lines, 1) for place, cell in line.items()}
+    return {"a.xlsx": xlsx(book), "a.csv": f"{text}\n".encode()}
+
+
+WHOLE_ROW = {"A": "Sea?", "B": "It is wet.", "C": "It is dry."}
+
+
+def test_two_values_under_one_name_are_kept_as_metadata() -> None:
+    for kind, content in doubled(**WHOLE_ROW, D="x", E="y").items():
+        notes = [made[0][7][0] for made in read(content, kind)[1] if made]
+        assert notes == [{"note": "x"}, {"note": ["x", "y"]}], kind
+
+
+def test_two_values_for_one_completion_refuse_the_row() -> None:
+    for kind, content in doubled(**WHOLE_ROW, F="It is salty.").items():
+        with as_lines(io.BytesIO(content), kind, LIMIT) as found:
+            options, _records = reception.inspect(found)
+            reader = options.reader(found.file, found.format)
+            first, second = Rows(reader, portion(reader, 100), options)
+        assert (first.error, len(first.items)) == ("", 1), kind
+        assert second.error == "Two columns are called “chosen”, and this row has a value in both.", kind
+
+
+def test_two_verdicts_in_one_of_few_rows_leave_the_format() -> None:
+    columns = ("prompt", "response_a", "response_b", "winner", "winner")
+    rows = [
+        (f"Sky {n}?", f"Blue {n}.", f"Red {n}.", "response_a", "response_b" if n == 2 else "")
+        for n in range(3)
     ]
-    with pytest.raises(FileError, match="called “note”, and row 2 has a value in both"):
-        read(xlsx(cells | {"C2": "z"}), "a.xlsx")
+    text = "\n".join(",".join(row) for row in (columns, *rows))
+    book = {
+        f"{'ABCDE'[at]}{n}": cell for n, row in enumerate((columns, *rows), 1) for at, cell in enumerate(row)
+    }
+    for kind, content in {"a.csv": text.encode(), "a.xlsx": xlsx(book)}.items():
+        format, made = read(content, kind)
+        assert (format, [one is not None for one in made]) == ("side-by-side", [True, True, False]), kind

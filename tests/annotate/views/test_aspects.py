@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from annotate.judgments import revising
 from annotate.judgments.judging import Verdict
@@ -110,6 +112,35 @@ def test_what_an_import_adds_while_settings_are_saved_stays(project, owner):
     lifecycle.change_settings(stale, owner, ["reasons"], changed=["reasons"])
     project.refresh_from_db()
     assert [one.key for one in project.all_reasons] == ["truer", "newer"]
+
+
+OF_FILE = {"key": "of-file", "title": "Of a file", "removed": True, "imported": True}
+
+
+def test_what_a_file_named_is_marked_until_it_is_asked_for(page, project):
+    Project.objects.filter(pk=project.pk).update(reasons=[*project.reasons, OF_FILE])
+    save(page)
+    project.refresh_from_db()
+    assert project.reasons[-1] == OF_FILE
+    assert not TrailEntry.objects.filter(verb="settings").exists()
+    save(page, **{"reasons__asked__of-file": "on"})
+    project.refresh_from_db()
+    assert {"key": "of-file", "title": "Of a file"} in project.reasons
+
+
+def test_what_was_forgotten_while_settings_are_saved_stays_so(page, project, owner):
+    stale = Project.objects.get(pk=project.pk)
+    stale.reasons = [*stale.reasons, OF_FILE]
+    lifecycle.change_settings(stale, owner, ["reasons"], changed=["reasons"])
+    project.refresh_from_db()
+    assert [one.key for one in project.all_reasons] == ["truer", "shorter"]
+
+
+def test_a_name_is_saved_without_a_look_at_reasons(project, owner):
+    project.name = "Films"
+    with CaptureQueriesContext(connection) as queries:
+        lifecycle.change_settings(project, owner, ["name"], changed=[])
+    assert not [query["sql"] for query in queries if "reasons" in query["sql"]]
 
 
 def test_places_order_the_rows(page, project):

@@ -1,6 +1,7 @@
 """Forgetting what files brought: what people are asked for, and what other files said, stays as it was."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from annotate.judgments import places
 from annotate.models import Claim, Comparison, Import, Judgment, User
 from annotate.pairs.snapshots import exact_lines, take_snapshot
 from annotate.projects import withdrawals
+from annotate.sources.candidates import CriterionOpinion
 from tests.annotate.invariants import broken_rules
 from tests.factories import say
 from training.provenance import forgetting
@@ -251,3 +253,30 @@ def test_who_judges_while_they_are_forgotten_is_told(project, bring_in):
     with pytest.raises(RefusalError, match=r"^maria judged something meanwhile"):
         forget(targets, account=person)
     assert current() == {"maria": 0}
+
+
+def test_no_title_of_a_forgotten_file_stays(project, bring_in):
+    """A title that another file names too is no longer of the file alone."""
+    project.reasons = [{"key": "own", "title": "Own"}]
+    project.save()
+    item = Item("Twice", completions=("upon", "more"))
+    reasons, tie = ("Own", "Of both", "Mrs Smith of Leeds"), CriterionOpinion("", "Mr Jones", "tie")
+
+    def bring(name, **said):
+        upload = Import.objects.create(project=project, filename="a.csv", format="csv", size=1, state="done")
+        opinion = PairOpinion(name, "prefer", 0, 2, **said)
+        write(project, [(1, replace(item, opinions=(opinion,)))], uploads.batch(upload))
+        return upload
+
+    bring("rosa")  # which brought the pair
+    first = bring("maria", reasons=reasons, criteria=(tie,))
+    bring("jan", reasons=("Of both",))
+    uploads.withdraw(first, None)
+    forget([import_target(first)])
+    project.refresh_from_db()
+    assert [(one.title, one.is_imported) for one in project.all_reasons] == [
+        ("Own", False),
+        ("Of both", True),
+    ]
+    assert project.criteria == []
+    assert broken_rules(project) == []
