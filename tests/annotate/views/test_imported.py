@@ -1,5 +1,7 @@
 """Judgments from elsewhere on the pages: marked as imported, and left out of people's own figures."""
 
+import re
+
 import pytest
 
 from annotate.imports.expansion import Choices, expand
@@ -45,7 +47,8 @@ def test_pages_mark_what_is_imported(project, upload, owner, client_for):
     maria = User.objects.get(external_name="maria")
     chat = Comparison.objects.latest("pk")
     one = page(client, f"comparisons/{chat.pk}/")
-    for said in ("maria", "imported", "<td>—</td>", "(empty)", "Call of look_up", "better"):
+    assert re.search(r'data-label="Left">\s*—', one)
+    for said in ("maria", "imported", "(empty)", "Call of look_up", "better"):
         assert said in one
     for path in (
         "comparisons/?judged_by=imported",
