@@ -33,6 +33,7 @@ from annotate.models import (
     Prompt,
     Role,
     Snapshot,
+    SnapshotJob,
     SnapshotPair,
     SnapshotRating,
     TrailEntry,
@@ -238,6 +239,10 @@ def _drop_person(target: Target, person: User) -> None:
     # Each has its claim: there is none left.
     Judgment.objects.filter(project=project, annotator=person).delete()
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
+    # Jobs before snapshots: one that was just ended has left its snapshot to the next statement.
+    jobs = SnapshotJob.objects.filter(project=project, created_by=person)
+    jobs.cancel()
+    jobs.update(created_by=None)
     for model in (Snapshot, Round, Import, DryRun):
         model._default_manager.filter(project=project, created_by=person).update(created_by=None)
     MergedWeights.objects.filter(policy__project=project, created_by=person).update(created_by=None)
