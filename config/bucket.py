@@ -176,7 +176,9 @@ class Moved:
 class Ranges(io.RawIOBase):
     """An object of a bucket as a file that can be sought. Each read asks for these bytes of this very object."""
 
-    def __init__(self, found: Any, name: str, within: Callable[[str, Callable[[Moved], bytes]], bytes]) -> None:
+    def __init__(
+        self, found: Any, name: str, within: Callable[[str, Callable[[Moved], bytes]], bytes]
+    ) -> None:
         self._found, self._name, self._at, self._within = found, name, 0, within
         self._size, self._etag = int(found.content_length), found.e_tag
 

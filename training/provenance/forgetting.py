@@ -168,7 +168,10 @@ def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export], left: list[str])
 
 
 def _delete_file(storage: Any, name: str, left: list[str]) -> None:
-    """Delete a file, or log why not and add it to `left`. What else is to be deleted does not wait for it, and a sweep tries it again."""
+    """Delete a file, or log why not and add it to `left`.
+
+    What else is to be deleted does not wait for it, and a sweep tries it again.
+    """
     try:
         storage.delete(name)
     except OSError as error:

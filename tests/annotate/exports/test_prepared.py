@@ -125,12 +125,17 @@ def test_a_file_that_is_there_and_cannot_be_read_is_told_as_that(plain, research
     job = prepare(client)
     jobs.write(str(job.pk), read_selection)
     answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
-    assert "does not give this file now: the storage took too long. Try again later." in answer.content.decode()
+    assert (
+        "does not give this file now: the storage took too long. Try again later." in answer.content.decode()
+    )
     job.refresh_from_db()
     job.file.delete(save=False)
     use_storage()
     answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
-    assert (answer.status_code, "is no longer in the server’s storage" in answer.content.decode()) == (404, True)
+    assert (answer.status_code, "is no longer in the server’s storage" in answer.content.decode()) == (
+        404,
+        True,
+    )
 
 
 def test_half_a_file_is_no_file(plain, researcher, client_for, use_storage):
@@ -306,7 +311,9 @@ def test_a_file_that_forgetting_could_not_delete_is_named(project, teammate, stu
         Export.objects.create(project=project, query={}, file=f"exports/{name}", filename="x")
     said = io.StringIO()
     call_command("forget", "--annotator", teammate.username, "--yes", stdout=io.StringIO(), stderr=said)
-    assert said.getvalue().endswith("These files could not be deleted. Delete them yourself:\n  exports/stays\n")
+    assert said.getvalue().endswith(
+        "These files could not be deleted. Delete them yourself:\n  exports/stays\n"
+    )
 
 
 def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):

@@ -66,12 +66,16 @@ def test_the_api_answers_with_a_job_and_then_its_digest(large, researcher, clien
     assert (made.status_code, made.json()["state"], made.json()["snapshot"]) == (202, "queued", None)
     assert made.json()["settings"]["ties"] == "half"
     path = f"{API}jobs/{made.json()['id']}/"
+    assert made.headers["Location"] == path
     assert client.get(path).json() == made.json()
+    assert client.get(f"{API}jobs/").json()["results"] == [made.json()]
     tasks.take_snapshot(made.json()["id"])
     found = client.get(path).json()
     assert (found["state"], found["share"]) == ("done", 1.0)
     assert client.get(f"{API}{found['snapshot']}/").json()["settings"]["ties"] == "half"
-    assert client.post(f"{path}cancel/").status_code == 409
+    refused = client.post(f"{path}cancel/")
+    assert refused.status_code == 409
+    assert refused.json()["error"] == "This snapshot is already taken, was cancelled or failed."
 
 
 def test_a_small_project_gets_its_snapshot_at_once(judged, researcher, client_for):
