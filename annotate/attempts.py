@@ -87,17 +87,29 @@ def attempt(job: Job, work: Callable[[Progress], None], **fresh: Any) -> None:
         job.end(Job.State.FAILED, error=explain_failure(error))
 
 
-def attempt_beside(job: Job, act: Callable[[str], None]) -> threading.Thread:
-    """Work on a job, by its id, in a thread of this process."""
+def attempt_beside(
+    job: Job, act: Callable[[str], None], seats: threading.BoundedSemaphore
+) -> threading.Thread | None:
+    """Work on a job, by its id, in a thread of this process, if one of its `seats` is free.
+
+    Return None if none is. The page that waits for the job asks again, each time it looks.
+    """
+    if not seats.acquire(blocking=False):
+        return None
 
     def work() -> None:
         try:
             act(str(job.pk))
         finally:
             connection.close()
+            seats.release()
 
     thread = threading.Thread(target=work, name=f"{_name(job)} {job.pk}", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except BaseException:
+        seats.release()
+        raise
     return thread
 
 
@@ -108,15 +120,18 @@ def is_waiting(job: Job) -> bool:
     return untaken.exists() or here.silent(SILENCE).exists()
 
 
-def look_after(jobs: JobQuerySet[Any], send: Callable[[str], None], kept: timedelta) -> None:
-    """Free jobs whose writer went silent, tell a worker of those that wait, and give up those older than `kept`."""
+def look_after(jobs: JobQuerySet[Any], send: Callable[[str], None], kept: timedelta, **fresh: Any) -> None:
+    """Free jobs whose writer went silent, tell a worker of those that wait, and give up those older than `kept`.
+
+    `fresh` are the values of the row of a job that is not begun.
+    """
     jobs.silent(SILENCE).filter(attempt__gte=ATTEMPTS).give_up()
     old = jobs.filter(state=Job.State.QUEUED, created_at__lt=Now() - kept)
     old.filter(attempt=0).give_up(_("No worker took it. Ask for it again."))
     old.give_up(_("It was begun, and never ended. Ask for it again."))
     lost = jobs.live().filter(heard_at__lt=Now() - SILENCE)
     for pk in list(lost.values_list("pk", flat=True)):
-        if lost.filter(pk=pk).update(state=Job.State.QUEUED, heard_at=Now()):
+        if lost.filter(pk=pk).update(state=Job.State.QUEUED, heard_at=Now(), **fresh):
             transaction.on_commit(partial(send, str(pk)))
 
 

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -33,12 +34,15 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 from django.core.files.base import File
-from storages.backends.s3 import S3Storage
+from storages.backends.s3 import ReadBytesWrapper, S3Storage
+from storages.utils import clean_name
+
+from primitives.files import TookTooLongError
 
 READ_AHEAD = 4 << 20  # bytes of one request
-PART = 16 << 20  # bytes of one part of an upload; two are held at once
-ANSWER_SECONDS = 150.0  # for one thing that is asked, with all its tries, and more for the bytes of a file
-LEAST_SPEED = 256 * 1024  # bytes a second of a storage that does not hang
+PART = 16 << 20  # bytes of one part of an upload, which are held
+AT_ONCE = 64 << 10  # bytes of an object that count as progress
+ANSWER_SECONDS = 150.0  # for one thing that is asked, with all its tries; of a file, without progress
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 T = TypeVar("T")
@@ -48,7 +52,8 @@ logger = logging.getLogger(__name__)
 class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without types
     """A bucket, or what is below a prefix of it. No name leads out of the prefix.
 
-    What it is asked has a deadline as a whole. A time-out of the socket ends with each byte that arrives.
+    What it is asked has a deadline as a whole, which each part of a file puts off. A time-out of the socket ends with
+    each byte that arrives.
     """
 
     def get_default_settings(self) -> dict[str, Any]:
@@ -64,8 +69,9 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
                 # Servers other than Amazon's seldom have a host name for each bucket.
                 s3={"addressing_style": "path" if endpoint else "auto"},
             ),
+            # Its threads would hold up the end of the process.
             "transfer_config": TransferConfig(
-                multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2
+                multipart_threshold=PART, multipart_chunksize=PART, use_threads=False
             ),
         }
 
@@ -83,29 +89,40 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
     def _find(self, name: str) -> Any:
         """Return boto's object of a file, with size, hash and time. Raises FileNotFoundError, or another OSError."""
         found = self.bucket.Object(self._normalize_name(name))
-        self._within(name, found.load)
+        self._within(name, lambda _moved: found.load())
         if None in (found.content_length, found.e_tag, found.last_modified):
             raise OSError(errno.EIO, _NO_STORAGE, name)
         return found
 
     def _save(self, name: str, content: Any) -> str:
-        save = super()._save
-        return str(self._within(name, lambda: save(name, content), content.size))
+        name = clean_name(name)
+        key = self._normalize_name(name)
+        options = self._get_write_parameters(key, content)
+        file = ReadBytesWrapper(content)
+        file.close = lambda: None  # boto closes it, and it is the caller's
+
+        def put(moved: Moved) -> None:
+            file.seek(0)
+            found = self.connection.Object(self.bucket_name, key)
+            found.upload_fileobj(file, ExtraArgs=options, Config=self.transfer_config, Callback=moved)
+
+        self._within(name, put)
+        return str(name)
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
         delete = super().delete
-        self._within(name, lambda: delete(name))
+        self._within(name, lambda _moved: delete(name))
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file."""
         exists = super().exists
-        return bool(self._within(name, lambda: exists(name)))
+        return bool(self._within(name, lambda _moved: exists(name)))
 
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
         """Return the names of folders and of files in a folder."""
         listdir = super().listdir
-        folders, files = self._within(path, lambda: listdir(path))
+        folders, files = self._within(path, lambda _moved: listdir(path))
         return folders, files
 
     def size(self, name: str) -> int:
@@ -117,38 +134,50 @@ class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without typ
         found: datetime = self._find(name).last_modified
         return found
 
-    def _within(self, name: str, act: Callable[[], T], size: int = 0) -> T:
-        """Do what asks the storage for so many bytes, before its deadline. Raises OSError.
+    def _within(self, name: str, act: Callable[[Moved], T]) -> T:
+        """Do what asks the storage, before its deadline. Raises OSError.
 
         It is done by a thread, which is left alone after that: it ends when the storage does, or with its process.
         """
         answer: Future[T] = Future()
         with told(name):
             connection = self.connection  # costs a moment, and is one for each thread
+            moved = Moved()
 
             def work() -> None:
                 self._connections.connection = connection
                 try:
-                    answer.set_result(act())
+                    answer.set_result(act(moved))
                 except BaseException as error:  # noqa: BLE001 - who waits for it raises it
                     answer.set_exception(error)
 
             threading.Thread(target=work, name=f"storage: {name}", daemon=True).start()
-            if wait([answer], ANSWER_SECONDS + size / LEAST_SPEED).done:
-                return answer.result()
+            while (left := moved.at + ANSWER_SECONDS - time.monotonic()) > 0:
+                if wait([answer], left).done:
+                    return answer.result()
         self._connections.connection = self._bucket = None  # the thread has it
-        raise OSError(errno.ETIMEDOUT, "the storage took too long", name)
+        raise TookTooLongError(name, answer)
 
     def url(self, name: str | None, *_args: Any, **_options: Any) -> NoReturn:
         """Refuse: files leave through the site, which checks who asks."""
         raise NotImplementedError("Files of the storage have no address of their own.")
 
 
+class Moved:
+    """The time at which bytes of a file were last on their way."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def __call__(self, _bytes: int) -> None:
+        self.at = time.monotonic()
+
+
 class Ranges(io.RawIOBase):
     """An object of a bucket as a file that can be sought. Each read asks for these bytes of this very object."""
 
     def __init__(
-        self, found: Any, name: str, within: Callable[[str, Callable[[], bytes], int], bytes]
+        self, found: Any, name: str, within: Callable[[str, Callable[[Moved], bytes]], bytes]
     ) -> None:
         self._found, self._name, self._at, self._within = found, name, 0, within
         self._size, self._etag = int(found.content_length), found.e_tag
@@ -187,11 +216,14 @@ class Ranges(io.RawIOBase):
             return b""
         bounds = f"bytes={self._at}-{self._at + wanted - 1}"
 
-        def get() -> bytes:
-            content: bytes = self._found.get(Range=bounds, IfMatch=self._etag)["Body"].read()
-            return content
+        def get(moved: Moved) -> bytes:
+            content = bytearray()
+            for chunk in self._found.get(Range=bounds, IfMatch=self._etag)["Body"].iter_chunks(AT_ONCE):
+                content += chunk
+                moved(len(chunk))
+            return bytes(content)
 
-        content = self._within(self._name, get, wanted)
+        content = self._within(self._name, get)
         if len(content) != wanted:
             raise OSError(errno.EIO, "the storage sent fewer bytes than it has", self._name)
         self._at += wanted

@@ -1,12 +1,22 @@
 """Files that appear whole: written aside, then renamed, so that a reader sees the old file or the new one."""
 
+import errno
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 ORDINARY, PRIVATE = 0o666, 0o600  # modes, before the umask
+
+
+class TookTooLongError(TimeoutError):
+    """The end of waiting for a storage, which may do what was asked later. `ended` is done then."""
+
+    def __init__(self, name: str, ended: Future[Any]) -> None:
+        super().__init__(errno.ETIMEDOUT, "the storage took too long", name)
+        self.ended = ended
 
 
 @contextmanager

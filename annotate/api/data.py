@@ -191,7 +191,7 @@ class JobCancellation(Endpoint):
     @operation("Cancel a prepared file", scope=Scope.ADMIN, roles=READERS, gives=JobOut, refuses=(409,))
     def post(self, call: Call, job_id: UUID) -> Response:
         if not _job(call, job_id).cancel():
-            raise ConflictError(_("This file is written already, or never will be."))
+            raise ConflictError(_("This file is already written, was cancelled or failed."))
         return Response(JobOut(_job(call, job_id)).data)
 
 

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
@@ -21,7 +22,7 @@ from annotate.api.operations.declaration import (
     mark,
     operation,
 )
-from annotate.api.pagination import NewestFirst, page_of
+from annotate.api.pagination import LatestFirst, NewestFirst, page_of
 from annotate.api.shapes.rows import SnapshotIn, SnapshotJobOut, SnapshotOut
 from annotate.errors import RefusalError
 from annotate.models import Project, Snapshot, SnapshotJob
@@ -67,7 +68,8 @@ class Snapshots(Endpoint):
         except RefusalError as refused:
             raise ConflictError(refused.message) from refused
         if isinstance(found, SnapshotJob):
-            return Response(SnapshotJobOut(found).data, status=202)
+            address = f"{call.request.path}jobs/{found.pk}/"
+            return Response(SnapshotJobOut(found).data, status=202, headers={"Location": address})
         return Response(SnapshotOut(found).data, status=201)
 
 
@@ -78,6 +80,19 @@ def _check_policies(project: Project, ids: list[int]) -> None:
             raise ValidationError(
                 {f"policies.{position}": [_("This project has no policy %(id)s.") % {"id": policy}]}
             )
+
+
+class SnapshotJobs(Endpoint):
+    tag = "Exports"
+
+    @operation(
+        "List snapshots under way",
+        "The newest first, with those that ended a short time ago.",
+        roles=READERS,
+        gives=Listing(SnapshotJobOut),
+    )
+    def get(self, call: Call) -> Response:
+        return page_of(call.request, _jobs(call), SnapshotJobOut, LatestFirst)
 
 
 class OneSnapshotJob(Endpoint):
@@ -104,13 +119,16 @@ class SnapshotJobCancellation(Endpoint):
     )
     def post(self, call: Call, job_id: UUID) -> Response:
         if not _job(call, job_id).cancel():
-            raise ConflictError(_("This snapshot is taken already, or never will be."))
+            raise ConflictError(_("This snapshot is already taken, was cancelled or failed."))
         return Response(SnapshotJobOut(_job(call, job_id)).data)
 
 
 def _job(call: Call, job_id: UUID) -> SnapshotJob:
-    jobs = SnapshotJob.objects.select_related("snapshot", "created_by")
-    return get_object_or_404(jobs, project=call.project, pk=job_id)
+    return get_object_or_404(_jobs(call), pk=job_id)
+
+
+def _jobs(call: Call) -> QuerySet[SnapshotJob]:
+    return SnapshotJob.objects.filter(project=call.project).select_related("snapshot", "created_by")
 
 
 class OneSnapshot(Endpoint):

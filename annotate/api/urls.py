@@ -94,6 +94,7 @@ urlpatterns = [
     of_project("judgments.jsonl", data.export, file_format="judgments"),
     of_project("judgments.csv", data.export, file_format="judgments_csv"),
     of_project("snapshots/", snapshots.Snapshots),
+    of_project("snapshots/jobs/", snapshots.SnapshotJobs),
     of_project(SNAPSHOT_JOB, snapshots.OneSnapshotJob),
     of_project(f"{SNAPSHOT_JOB}cancel/", snapshots.SnapshotJobCancellation),
     of_project(SNAPSHOT, snapshots.OneSnapshot),

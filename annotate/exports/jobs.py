@@ -26,6 +26,7 @@ from annotate.unnamed_files import drop_unnamed
 
 TASK = "annotate.tasks.write_export"
 LIVE_AT_MOST = 5  # jobs of a project that wait or run
+_SEATS = threading.BoundedSemaphore(4)  # files that this process writes beside its requests
 FOLDER = "exports/"
 
 State = Export.State
@@ -50,9 +51,9 @@ def request(
     return made
 
 
-def write_beside(job: Export, read: Read) -> threading.Thread:
-    """Write a job's file in a thread of this process."""
-    return attempts.attempt_beside(job, lambda job_id: write(job_id, read))
+def write_beside(job: Export, read: Read) -> threading.Thread | None:
+    """Write a job's file in a thread of this process, unless it writes several already."""
+    return attempts.attempt_beside(job, lambda job_id: write(job_id, read), _SEATS)
 
 
 def write(job_id: str, read: Read) -> None:
@@ -69,7 +70,7 @@ def look_after_all(send: Callable[[str], None]) -> None:
 
 def look_after(jobs: JobQuerySet[Export], send: Callable[[str], None]) -> None:
     """Free jobs whose writer went silent, and tell a worker of those that wait."""
-    attempts.look_after(jobs, send, KEPT)
+    attempts.look_after(jobs, send, KEPT, rows=0)
 
 
 def download(job: Export) -> FileResponse:

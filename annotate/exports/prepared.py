@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +21,7 @@ from annotate.whole_files import save_whole
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0  # between two beats of a writer whose file is being stored
-LONGEST_SECONDS = 600.0  # for a file to be stored, and more for a large one
-LEAST_SPEED = 256 * 1024  # bytes a second of a storage that does not hang
+LONGEST_SECONDS = 600.0  # for a storage to take no byte of a file, after which it is taken to hang
 LEFT_ALONE_SECONDS = 20.0  # after which no one waits for the end of a file that is not wanted any more
 
 
@@ -33,9 +31,13 @@ def send_file(job: FileJob, content_type: str) -> FileResponse:
         raise MissingError(_("This file is not ready, or it has expired. Prepare it again."))
     try:
         file = job.file.open("rb")
-    except OSError as error:
+    except FileNotFoundError as error:
         sentence = _("This file is no longer in the server’s storage. Prepare it again.")
         raise MissingError(sentence) from error
+    except OSError as error:
+        logger.exception("%s could not be read", job.file.name)
+        sentence = _("The server’s storage does not give this file now: %(reason)s. Try again later.")
+        raise MissingError(sentence % {"reason": error.strerror or type(error).__name__}) from error
     answer = FileResponse(file, as_attachment=True, filename=job.filename, content_type=content_type)
     answer["Cache-Control"] = "no-store"
     answer["X-Content-SHA256"] = job.sha256
@@ -64,7 +66,7 @@ def store_file(job: FileJob, name: str, file: IO[bytes], beat: Callable[[], None
     try:
         while not put.wait(BEAT_SECONDS):
             beat()
-            if time.monotonic() > put.deadline:
+            if put.hangs():
                 raise OSError(errno.ETIMEDOUT, "the storage took too long", name)
         return put.stored.result()
     except BaseException as error:
@@ -80,7 +82,7 @@ class _Put:
 
     def __init__(self, storage: Any, name: str, file: IO[bytes]) -> None:
         self.stored: Future[str] = Future()
-        self.deadline = time.monotonic() + LONGEST_SECONDS + file.seek(0, os.SEEK_END) / LEAST_SPEED
+        self._position, self._moved = 0, time.monotonic()
         self._storage, self._name, self._file = storage, name, file
         self._is_abandoned = threading.Event()
         threading.Thread(target=self._work, name=f"store {name}", daemon=True).start()
@@ -88,6 +90,15 @@ class _Put:
     def wait(self, seconds: float) -> bool:
         """Wait until it is there, or has failed, for so long at most."""
         return bool(wait([self.stored], timeout=seconds).done)
+
+    def hangs(self) -> bool:
+        """Return whether nothing of the file was read for long, as of each time that this was asked."""
+        position = self._position
+        with suppress(ValueError):  # closed
+            position = self._file.tell()
+        if position != self._position:
+            self._position, self._moved = position, time.monotonic()
+        return time.monotonic() - self._moved > LONGEST_SECONDS
 
     def abandon(self) -> None:
         """Let nothing of it stay. A thread that hangs in the storage is left alone, and tidies up when it ends."""

@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 ('snapshot', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='annotate.snapshot')),
             ],
             options={
-                'verbose_name': 'snapshot',
+                'verbose_name': 'snapshot job',
                 'ordering': ['-created_at'],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('state__in', ('queued', 'running'))), fields=('project', 'settings_key'), name='one_live_job_per_snapshot')],
             },

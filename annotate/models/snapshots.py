@@ -137,7 +137,7 @@ class SnapshotJob(Job):
     snapshot = models.ForeignKey(Snapshot, null=True, on_delete=models.SET_NULL, related_name="+")
 
     class Meta:
-        verbose_name = "snapshot"
+        verbose_name = "snapshot job"
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(

@@ -7,7 +7,7 @@ missing.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -24,6 +24,8 @@ from annotate.pairs.settings import PairSettings
 from annotate.pairs.streams import stream_rows
 from annotate.reports.recalled import recall_evidence
 from annotate.reports.reliability import ENOUGH_CHECKS, weights_of_votes
+
+LOOK_EVERY = 1_000  # comparisons
 
 
 class Pair(NamedTuple):
@@ -100,10 +102,12 @@ def aggregate(
     *,
     at: datetime | None = None,
     recalled: bool = False,
+    look: Callable[[], None] = lambda: None,
 ) -> Aggregation:
     """Return the project's current judgments, or those of the moment `at`, as preference pairs.
 
     `only` narrows the judgments. No text is loaded. With `recalled`, votes may count by figures that a page recalls.
+    `look` is called now and then. What it raises ends the aggregation.
     """
     pairs: list[Pair] = []
     ratings: list[Rating] = []
@@ -111,6 +115,8 @@ def aggregate(
     judgments = comparisons = 0
     settings = settings or PairSettings()
     for decision in decide(project, settings, only, at=at, recalled=recalled):
+        if comparisons % LOOK_EVERY == 0:
+            look()
         judgments += len(decision.votes)
         comparisons += 1
         if isinstance(decision.made, Pair):

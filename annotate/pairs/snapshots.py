@@ -36,6 +36,9 @@ _CONTENT = ("prompt", "chosen", "rejected", "completion")
 class Watch:
     """The watch over a snapshot that is being taken, which may tell how far it is. What it raises ends the taking."""
 
+    def aggregating(self) -> None:
+        """Note that some more comparisons were looked at. How many there are is not known yet."""
+
     def aggregated(self, rows: int) -> None:
         """Note that there are so many pairs and ratings, each of which passes twice."""
 
@@ -58,12 +61,14 @@ def take_snapshot(
     """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists.
 
     Annotators who judge meanwhile lock judgments, and what is forgotten meanwhile is none of its pairs: it looks again.
+    If the account of `by` is deleted meanwhile, it names no one.
     """
     settings, watch = settings or PairSettings(), watch or Watch()
-    found = aggregate(project, settings, at=at)
+    found = aggregate(project, settings, at=at, look=watch.aggregating)
     watch.aggregated(len(found.pairs) + len(found.ratings))
     digest = _digest(found, watch)
     with transaction.atomic():
+        by = User.objects.filter(pk=by.pk).first() if by else None
         snapshot, made = Snapshot.objects.get_or_create(
             project=project,
             digest=digest,

@@ -33,6 +33,7 @@ from annotate.models import (
     Prompt,
     Role,
     Snapshot,
+    SnapshotJob,
     SnapshotPair,
     SnapshotRating,
     TrailEntry,
@@ -67,18 +68,27 @@ VOTE_FILES = ("votes.jsonl", "probe_labels.jsonl", "probe", "probing")  # of all
 
 
 @again_on_race
-def forget(targets: Sequence[Target], *, account: User | None = None, retrain: bool = False) -> list[Round]:
+def forget(
+    targets: Sequence[Target],
+    *,
+    account: User | None = None,
+    retrain: bool = False,
+    undeleted: list[str] | None = None,
+) -> list[Round]:
     """Forget the targets, and with `account` that person's account. Return the rounds queued to `retrain`.
+
+    Names of files that could not be deleted are added to `undeleted`, and logged with the reasons.
 
     All of it, or nothing. Raises RefusalError where a round runs, or where a project would be left without an admin.
     """
     queued: list[Round] = []
+    left = [] if undeleted is None else undeleted
     with transaction.atomic():
         if account is not None and account.is_superuser:
             sentence = _("%(person)s is a superuser: take that away first, in the administration.")
             raise RefusalError(sentence % {"person": account.username})
         for target in targets:
-            _forget(target)
+            _forget(target, left)
         if account is not None:
             _rename_in_trail(account, TrailEntry.objects.all())
             PasswordLink.objects.filter(maker_name=account.username).update(maker_name=FORGOTTEN)
@@ -92,7 +102,8 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
     return queued
 
 
-def _forget(target: Target) -> None:
+def _forget(target: Target, left: list[str]) -> None:
+    """Forget a target, in a transaction. Once it is committed, files that stay are added to `left`."""
     project = Project.objects.select_for_update(no_key=True).get(pk=target.project.pk)
     _check_no_round_runs(project)
     found = find_consequences(target)
@@ -111,9 +122,9 @@ def _forget(target: Target) -> None:
     _drop_comparisons(target)
     aspects.drop_unheld(project)
     if target.upload is not None:
-        _drop_with_files(Import.objects.filter(pk=target.upload.pk))
+        _drop_with_files(Import.objects.filter(pk=target.upload.pk), left)
         transaction.on_commit(partial(earlier.forget, target.upload))
-    _drop_with_files(Export.objects.filter(project=project))
+    _drop_with_files(Export.objects.filter(project=project), left)
     rounds = ", ".join(str(round_.number) for round_ in affected)
     trail.record(
         trail.Verb.FORGOTTEN,
@@ -128,8 +139,8 @@ def _forget(target: Target) -> None:
     # A worker that has a failed round's files keeps them for its next attempt: no attempt of that number follows.
     failed = Round.objects.filter(folder__in=files, state=Round.State.FAILED)
     failed.update(attempts=F("attempts") + 1)
-    transaction.on_commit(lambda: delete_files(files))
-    transaction.on_commit(lambda: rewrite_reports(reports))
+    transaction.on_commit(lambda: left.extend(_delete_files(files)))
+    transaction.on_commit(lambda: left.extend(_rewrite_reports(reports)))
 
 
 def _drop_words_of_probes(project: Project) -> dict[str, dict[str, Any]]:
@@ -148,21 +159,25 @@ def _drop_words_of_probes(project: Project) -> dict[str, dict[str, Any]]:
     return reports
 
 
-def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
-    """Remove rows, and their files once that is committed."""
+def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export], left: list[str]) -> None:
+    """Remove rows, and their files once that is committed. Files that stay are added to `left`."""
     fields = [one for one in rows.model._meta.concrete_fields if isinstance(one, models.FileField)]
     kept = [file for row in rows for one in fields if (file := getattr(row, one.name))]
     rows.delete()
     for file in kept:
-        transaction.on_commit(partial(_delete_file, file.storage, file.name))
+        transaction.on_commit(partial(_delete_file, file.storage, file.name, left))
 
 
-def _delete_file(storage: Any, name: str) -> None:
-    """Delete a file, or log why not. What else is to be deleted does not wait for it, and a sweep tries it again."""
+def _delete_file(storage: Any, name: str, left: list[str]) -> None:
+    """Delete a file, or log why not and add it to `left`.
+
+    What else is to be deleted does not wait for it, and a sweep tries it again.
+    """
     try:
         storage.delete(name)
     except OSError as error:
         logger.error("%s was to be forgotten, and could not be deleted: %s", name, error)
+        left.append(name)
 
 
 def _drop_judgments(target: Target, upload: Import) -> None:
@@ -239,6 +254,10 @@ def _drop_person(target: Target, person: User) -> None:
     # Each has its claim: there is none left.
     Judgment.objects.filter(project=project, annotator=person).delete()
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
+    # Jobs before snapshots: one that was just ended has left its snapshot to the next statement.
+    jobs = SnapshotJob.objects.filter(project=project, created_by=person)
+    jobs.cancel()
+    jobs.update(created_by=None)
     for model in (Snapshot, Round, Import, DryRun):
         model._default_manager.filter(project=project, created_by=person).update(created_by=None)
     MergedWeights.objects.filter(policy__project=project, created_by=person).update(created_by=None)
@@ -325,14 +344,17 @@ def _logs(round_: Round) -> list[str]:
     return [file.path for file in Folder(round_.folder).files() if file.path.endswith(".log")]
 
 
-def delete_files(files: Mapping[str, Iterable[str]]) -> None:
-    """Delete files and folders of runs, here and in the storage. What could not be deleted is logged."""
-    for folder, paths in files.items():
-        folders.forget(folder, paths)
+def _delete_files(files: Mapping[str, Iterable[str]]) -> list[str]:
+    """Delete files and folders of runs, here and in the storage. Return what could not be deleted."""
+    return [name for folder, paths in files.items() for name in folders.forget(folder, paths)]
 
 
-def rewrite_reports(reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Replace the report of the probe in done.json of folders of runs, where it is still there."""
+def _rewrite_reports(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Replace the report of the probe in done.json of folders of runs, where it is still there.
+
+    Return the files that could not be replaced.
+    """
+    left = []
     for folder, report in reports.items():
         done = Folder(folder).read_done()
         if "probe" not in done:
@@ -342,3 +364,5 @@ def rewrite_reports(reports: Mapping[str, Mapping[str, Any]]) -> None:
             folders.rewrite(folder, "done.json", content.encode())
         except OSError as error:
             logger.error("%s/done.json names who was forgotten, and could not be replaced: %s", folder, error)
+            left.append(f"{folder}/done.json")
+    return left

@@ -188,12 +188,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def forget(folder: str, paths: Iterable[str]) -> None:
+def forget(folder: str, paths: Iterable[str]) -> list[str]:
     """Delete files and folders of a run directory from the database, the storage and this machine.
 
-    What cannot be deleted is logged. Call it only while no worker has the round.
+    Return what could not be deleted. The log has the reasons. Call it only while no worker has the round.
     """
-    paths = list(paths)
+    paths, left = list(paths), []
     gone = [
         row.pk
         for row in StoredFile.objects.filter(folder=folder)
@@ -206,10 +206,12 @@ def forget(folder: str, paths: Iterable[str]) -> None:
             shutil.rmtree(here) if here.is_dir() else here.unlink(missing_ok=True)
         except OSError as error:
             logger.error("%s was to be forgotten, and could not be deleted: %s", here, error)
+            left.append(str(here))
     try:
-        sweep(folder)
+        return left + sweep(folder)
     except OSError as error:
         logger.error("%s holds what was forgotten in the storage, and could not be swept: %s", folder, error)
+        return [*left, folder]
 
 
 def rewrite(folder: str, path: str, content: bytes) -> None:
@@ -232,11 +234,15 @@ def rewrite(folder: str, path: str, content: bytes) -> None:
     sweep(folder)
 
 
-def sweep(folder: str) -> None:
-    """Delete the objects of a folder that no row names. Call it only while no worker has the round. Raises OSError."""
-    if site.STORES_RUNS:
-        named = {row.key for row in StoredFile.objects.filter(folder=folder)}
-        objects.delete([key for key in objects.list_keys(folder) if key not in named])
+def sweep(folder: str) -> list[str]:
+    """Delete the objects of a folder that no row names. Return those that could not be deleted.
+
+    Call it only while no worker has the round. Raises OSError.
+    """
+    if not site.STORES_RUNS:
+        return []
+    named = {row.key for row in StoredFile.objects.filter(folder=folder)}
+    return objects.delete([key for key in objects.list_keys(folder) if key not in named])
 
 
 def unstore(folder: str) -> None:

@@ -108,13 +108,16 @@ def open_object(key: str, name: str) -> BufferedReader:
         raise StorageFaultError(f"The file {name} is missing in the storage: there is no {key}.") from error
 
 
-def delete(keys: list[str]) -> None:
-    """Delete objects, those that are there. One that cannot be is logged, and stays."""
+def delete(keys: list[str]) -> list[str]:
+    """Delete objects, those that are there. Return those that could not be. The log has the reasons."""
+    left = []
     for key in keys:
         try:
             default_storage.delete(key)
         except OSError as error:
             logger.error("%s could not be deleted from the storage: %s", key, error)
+            left.append(key)
+    return left
 
 
 def list_keys(folder: str) -> list[str]:

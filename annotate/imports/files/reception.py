@@ -240,6 +240,6 @@ def _store(upload: Import, field: str, content: File[Any]) -> int:
     stored = getattr(upload, field)
     suffix = upload.format if field == "file" else "original"
     path = stored.field.generate_filename(upload, f"{uuid.uuid4()}.{suffix}")
-    name = save_whole(stored.storage, path, content, max_length=stored.field.max_length)
-    setattr(upload, field, name)
-    return int(stored.storage.size(name))
+    size = int(content.seek(0, os.SEEK_END))  # which the storage has then, or it is an error
+    setattr(upload, field, save_whole(stored.storage, path, content, max_length=stored.field.max_length))
+    return size

@@ -5,10 +5,10 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
@@ -17,8 +17,9 @@ from annotate import attempts
 from annotate.attempts import Progress
 from annotate.errors import RefusalError
 from annotate.models import Project, Snapshot, SnapshotJob, User
-from annotate.models.jobs import LostError
-from annotate.pairs.settings import PairSettings
+from annotate.models.conflicts import again_on_race
+from annotate.models.jobs import JobQuerySet, LostError
+from annotate.pairs.settings import PairSettings, PairSettingsError
 from annotate.pairs.snapshots import Watch, take_snapshot
 from annotate.projects.sizes import is_large
 
@@ -26,6 +27,7 @@ TASK = "annotate.tasks.take_snapshot"
 KEPT = timedelta(days=3)  # how long a job that waits is told to workers, and one that is over is shown
 LIVE_AT_MOST = 5  # jobs of a project that wait or run
 SECONDS_AT_ONCE = 5.0  # for which a request takes a snapshot itself
+_SEAT = threading.BoundedSemaphore(1)  # of the one snapshot that this process takes beside its requests
 
 State = SnapshotJob.State
 Send = Callable[[str], None]
@@ -51,28 +53,28 @@ def freeze(
     return request(project, by, settings, send)
 
 
+@again_on_race
 def request(project: Project, by: User | None, settings: PairSettings, send: Send) -> SnapshotJob:
-    """Ask for a snapshot, or return the job that takes it already. Raises RefusalError if too many wait."""
+    """Ask for a snapshot, or return the job that takes it already. Raises RefusalError if too many wait.
+
+    Of two users who ask at the same moment, the second is refused by an index, and finds the job of the first.
+    """
     jobs = SnapshotJob.objects.filter(project=project)
-    attempts.look_after(jobs, send, KEPT)
-    there = jobs.live().filter(settings_key=_key(settings))
-    if (found := there.first()) is not None:
+    _look_after(jobs, send)
+    if (found := jobs.live().filter(settings_key=_key(settings)).first()) is not None:
         return found
     if jobs.live().count() >= LIVE_AT_MOST:
         raise RefusalError(
             _("Other snapshots of this project are being taken. Wait for them, or cancel one.")
         )
-    try:
-        with transaction.atomic():
-            made = SnapshotJob.objects.create(
-                project=project,
-                created_by=by,
-                settings=asdict(settings),
-                settings_key=_key(settings),
-                heard_at=Now(),
-            )
-    except IntegrityError:  # another user asked at the same moment
-        return there.get()
+    with transaction.atomic():
+        made = SnapshotJob.objects.create(
+            project=project,
+            created_by=by,
+            settings=asdict(settings),
+            settings_key=_key(settings),
+            heard_at=Now(),
+        )
     transaction.on_commit(lambda: send(str(made.pk)))
     return made
 
@@ -84,24 +86,42 @@ def take(job_id: str) -> None:
         attempts.attempt(job, lambda progress: _take(job, progress), share=0)
 
 
-def take_beside(job: SnapshotJob) -> threading.Thread:
-    """Take the snapshot of a job in a thread of this process."""
-    return attempts.attempt_beside(job, take)
+def take_beside(job: SnapshotJob) -> threading.Thread | None:
+    """Take the snapshot of a job in a thread of this process, unless it takes one already: each holds all its pairs."""
+    return attempts.attempt_beside(job, take, _SEAT)
 
 
 def look_after_all(send: Send) -> None:
     """Look after the jobs of every project, whether or not their page is open."""
-    attempts.look_after(SnapshotJob.objects.all(), send, KEPT)
+    _look_after(SnapshotJob.objects.all(), send)
 
 
 def sweep() -> None:
     """Delete the rows of jobs that are over, some time later."""
-    SnapshotJob.objects.filter(~Q(state__in=SnapshotJob.LIVE), created_at__lt=Now() - 10 * KEPT).delete()
+    SnapshotJob.objects.filter(~Q(state__in=SnapshotJob.LIVE), finished_at__lt=Now() - KEPT).delete()
+
+
+def _look_after(jobs: JobQuerySet[SnapshotJob], send: Send) -> None:
+    attempts.look_after(jobs, send, KEPT, share=0)
 
 
 def _take(job: SnapshotJob, progress: Progress) -> None:
-    settings = PairSettings(**job.settings)
-    take_snapshot(job.project, job.created_by, settings, watch=_Telling(job, progress))
+    take_snapshot(job.project, job.created_by, _settings(job), watch=_Telling(job, progress))
+
+
+def _settings(job: SnapshotJob) -> PairSettings:
+    """Return the settings of a job. Raises RefusalError for those that a process of another version wrote."""
+    unknown = min(job.settings.keys() - {field.name for field in fields(PairSettings)}, default="")
+    if not unknown:
+        try:
+            return PairSettings(**job.settings)
+        except PairSettingsError as error:
+            unknown = error.field
+    sentence = _(
+        "The worker does not know the setting %(name)s, or its value: it is of another version than the web server. "
+        "Ask who runs this site to update it, then take the snapshot again."
+    )
+    raise RefusalError(sentence % {"name": unknown})
 
 
 def _key(settings: PairSettings) -> str:
@@ -118,6 +138,8 @@ class _Deadline(Watch):
         if time.monotonic() > self._ends:
             raise TooLongError
 
+    aggregating = passed
+
 
 class _Telling(Watch):
     """The watch of a job. The heartbeat tells its share: the taking itself is in a transaction, which no one sees."""
@@ -125,6 +147,9 @@ class _Telling(Watch):
     def __init__(self, job: SnapshotJob, progress: Progress) -> None:
         self._job, self._progress = job, progress
         self._rows = self._passed = 0
+
+    def aggregating(self) -> None:
+        self._progress.note(share=0)
 
     def aggregated(self, rows: int) -> None:
         self._rows, self._passed = rows, 0

@@ -4,15 +4,18 @@ import io
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 import pytest
 from celery import current_app
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
+from django.core.management import call_command
 from django.utils import timezone
 
-from annotate import attempts, tasks
+from annotate import attempts, tasks, unnamed_files
 from annotate.exports import jobs, prepared
 from annotate.forms.exports import ExportForm, read_selection
 from annotate.models import Export, Project
@@ -91,6 +94,50 @@ def test_a_storage_that_hangs_holds_no_writer(use_storage, monkeypatch, is_lost)
     wait_for(lambda: not list(folder.iterdir()))  # the thread that was left alone tidies up
 
 
+class PacedStorage(FileSystemStorage):
+    """A storage that takes a byte at a time."""
+
+    def _save(self, name, content):
+        return super()._save(name, ContentFile(b"".join(self.read(content))))
+
+    def read(self, content):
+        while byte := content.read(1):
+            time.sleep(0.1)
+            yield byte
+
+
+def test_a_slow_storage_that_takes_bytes_does_not_hang(use_storage, monkeypatch):
+    use_storage(PacedStorage)
+    monkeypatch.setattr(prepared, "LONGEST_SECONDS", 1.0)
+    assert prepared.store_file(Export(), "exports/one", io.BytesIO(b"x" * 20), lambda: None) == "exports/one"
+
+
+class AwayStorage(FileSystemStorage):
+    """A storage that opens nothing."""
+
+    def _open(self, name, mode="rb"):
+        raise TimeoutError(110, "the storage took too long", name)
+
+
+def test_a_file_that_is_there_and_cannot_be_read_is_told_as_that(plain, researcher, client_for, use_storage):
+    client = client_for(researcher)
+    use_storage(AwayStorage)
+    job = prepare(client)
+    jobs.write(str(job.pk), read_selection)
+    answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
+    assert (
+        "does not give this file now: the storage took too long. Try again later." in answer.content.decode()
+    )
+    job.refresh_from_db()
+    job.file.delete(save=False)
+    use_storage()
+    answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
+    assert (answer.status_code, "is no longer in the server’s storage" in answer.content.decode()) == (
+        404,
+        True,
+    )
+
+
 def test_half_a_file_is_no_file(plain, researcher, client_for, use_storage):
     folder = use_storage(HalfStorage) / "exports"
     job = prepare(client_for(researcher))
@@ -106,6 +153,7 @@ from types import SimpleNamespace
 import django
 django.setup()
 from django.core.files.storage import FileSystemStorage
+from django.core.management import call_command
 from annotate.exports.prepared import store_file
 
 class Endless(FileSystemStorage):
@@ -218,6 +266,54 @@ def test_the_message_of_a_job_expires():
         message.ack()
     until = datetime.fromisoformat(message.headers["expires"]) - timezone.now()
     assert timedelta() < until <= attempts.MESSAGE_LIFE
+
+
+class StubbornStorage(FileSystemStorage):
+    """A storage that does not delete one of its files."""
+
+    asked: ClassVar[list[str]] = []
+
+    def delete(self, name):
+        self.asked.append(name)
+        if "stays" in name:
+            raise PermissionError(13, "Permission denied", name)
+        super().delete(name)
+
+
+@pytest.fixture
+def stubborn(use_storage):
+    """Return a folder with two files that cannot be deleted, and others."""
+    folder = use_storage(StubbornStorage) / "exports"
+    folder.mkdir()
+    for name in ("stays", "stays too", *map(str, range(20))):
+        (folder / name).write_bytes(b"x")
+    StubbornStorage.asked.clear()
+    return folder
+
+
+@pytest.mark.django_db
+def test_a_file_that_cannot_be_deleted_keeps_no_other(stubborn, caplog):
+    drop_unnamed(Export, "exports/", -timedelta(days=1))
+    assert {path.name for path in stubborn.iterdir()} == {"stays", "stays too"}
+    assert "exports/stays is named by no row, and could not be deleted" in caplog.text
+
+
+@pytest.mark.django_db
+def test_a_storage_that_is_away_is_not_asked_for_every_file(stubborn, monkeypatch):
+    monkeypatch.setattr(unnamed_files, "LOST_SECONDS", 0.0)
+    drop_unnamed(Export, "exports/", -timedelta(days=1))
+    assert len([name for name in StubbornStorage.asked if "stays" in name]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_forgetting_could_not_delete_is_named(project, teammate, stubborn):
+    for name in ("stays", "1"):
+        Export.objects.create(project=project, query={}, file=f"exports/{name}", filename="x")
+    said = io.StringIO()
+    call_command("forget", "--annotator", teammate.username, "--yes", stdout=io.StringIO(), stderr=said)
+    assert said.getvalue().endswith(
+        "These files could not be deleted. Delete them yourself:\n  exports/stays\n"
+    )
 
 
 def test_a_file_that_a_killed_writer_left_is_deleted(plain, researcher, client_for, settings, tmp_path):

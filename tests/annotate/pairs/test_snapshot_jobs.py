@@ -1,15 +1,18 @@
 """Snapshots of large projects: taken by a worker, once, however often they are asked for."""
 
+import io
 import threading
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
+from django.db import IntegrityError
 from django.utils import timezone
 
 from annotate import attempts, tasks
 from annotate.models import Snapshot, SnapshotJob
 from annotate.models.snapshots import SnapshotPair
-from annotate.pairs import snapshots
+from annotate.pairs import aggregation, snapshots
 from annotate.pairs.frozen import jobs as snapshot_jobs
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
@@ -63,12 +66,16 @@ def test_the_api_answers_with_a_job_and_then_its_digest(large, researcher, clien
     assert (made.status_code, made.json()["state"], made.json()["snapshot"]) == (202, "queued", None)
     assert made.json()["settings"]["ties"] == "half"
     path = f"{API}jobs/{made.json()['id']}/"
+    assert made.headers["Location"] == path
     assert client.get(path).json() == made.json()
+    assert client.get(f"{API}jobs/").json()["results"] == [made.json()]
     tasks.take_snapshot(made.json()["id"])
     found = client.get(path).json()
     assert (found["state"], found["share"]) == ("done", 1.0)
     assert client.get(f"{API}{found['snapshot']}/").json()["settings"]["ties"] == "half"
-    assert client.post(f"{path}cancel/").status_code == 409
+    refused = client.post(f"{path}cancel/")
+    assert refused.status_code == 409
+    assert refused.json()["error"] == "This snapshot is already taken, was cancelled or failed."
 
 
 def test_a_small_project_gets_its_snapshot_at_once(judged, researcher, client_for):
@@ -148,10 +155,11 @@ def test_a_worker_that_was_killed_is_replaced(large, owner, client_for, django_c
     job = ask(client_for(owner))
     long_ago = timezone.now() - 2 * attempts.SILENCE
     SnapshotJob.objects.update(state="running", attempt=1, heard_at=long_ago)
+    SnapshotJob.objects.update(share=0.6)
     sent = []
     with django_capture_on_commit_callbacks(execute=True):
         snapshot_jobs.look_after_all(sent.append)
-    assert sent == [str(job.pk)]
+    assert (sent, SnapshotJob.objects.get().share) == ([str(job.pk)], 0)
     tasks.take_snapshot(*sent)
     job.refresh_from_db()
     assert (job.state, job.attempt, Snapshot.objects.count()) == ("done", 2, 1)
@@ -178,7 +186,7 @@ def test_the_heartbeat_tells_how_far_it_is(large, owner, client_for, monkeypatch
 
     def look_and_digest(found, watch):
         sha = digest(found, watch)
-        wait_for(lambda: SnapshotJob.objects.get().share > 0, 30)
+        wait_for(lambda: SnapshotJob.objects.get().share == 0.5, 30)
         shares.append(SnapshotJob.objects.get().share)
         return sha
 
@@ -213,11 +221,17 @@ def test_only_readers_of_the_project_see_and_stop_a_job(
 
 
 def test_old_jobs_that_are_over_are_deleted(project):
-    long_ago = timezone.now() - 20 * snapshot_jobs.KEPT
-    for state in ("queued", "done"):
-        SnapshotJob.objects.create(project=project, settings_key=state, state=state, created_at=long_ago)
+    now, kept = timezone.now(), snapshot_jobs.KEPT
+    for state, ended in (("queued", None), ("done", 2 * kept), ("failed", 2 * kept), ("cancelled", kept / 2)):
+        SnapshotJob.objects.create(
+            project=project,
+            settings_key=state,
+            state=state,
+            created_at=now - 20 * kept,
+            finished_at=ended and now - ended,
+        )
     tasks.sweep_exports()
-    assert [job.state for job in SnapshotJob.objects.all()] == ["queued"]
+    assert {job.state for job in SnapshotJob.objects.all()} == {"queued", "cancelled"}
 
 
 def test_a_job_keeps_every_setting(large, project, owner):
@@ -226,3 +240,124 @@ def test_a_job_keeps_every_setting(large, project, owner):
     snapshot_jobs.take(str(job.pk))
     assert PairSettings(**Snapshot.objects.get().settings) == settings
     assert timedelta() <= timezone.now() - Snapshot.objects.get().created_at
+
+
+def forget(user):
+    call_command(
+        "forget", "--annotator", user.username, "--project", "reviews", "--yes", stderr=io.StringIO()
+    )
+
+
+def test_a_forgotten_person_asked_for_no_snapshot(large, owner, researcher, client_for):
+    client = client_for(researcher)
+    assert client.post(f"{PAGE}jobs/{ask(client).pk}/cancel/").status_code == 302
+    waiting = ask(client)
+    forget(researcher)
+    assert set(SnapshotJob.objects.values_list("state", "created_by")) == {("cancelled", None)}
+    assert researcher.username not in client_for(owner).get(PAGE).content.decode()
+    tasks.take_snapshot(str(waiting.pk))
+    assert not Snapshot.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("keeps_account", [True, False])
+def test_who_is_forgotten_meanwhile_is_not_named(
+    large, project, researcher, client_for, monkeypatch, keeps_account
+):
+    job = ask(client_for(researcher))
+    aggregate, calls = snapshots.aggregate, []
+
+    def forget_and_aggregate(*given, **options):
+        calls.append(given)
+        if len(calls) == 1:
+            forget(researcher) if keeps_account else researcher.delete()
+        return aggregate(*given, **options)
+
+    monkeypatch.setattr(snapshots, "aggregate", forget_and_aggregate)
+    tasks.take_snapshot(str(job.pk))
+    job.refresh_from_db()
+    assert (job.state, job.created_by, len(calls)) == ("cancelled" if keeps_account else "done", None, 1)
+    assert list(Snapshot.objects.values_list("created_by", flat=True)) == ([] if keeps_account else [None])
+    assert not project.trail.filter(verb="snapshot", who_name=researcher.username).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancelled_job_ends_while_it_aggregates(large, owner, client_for, monkeypatch):
+    client = client_for(owner)
+    job = ask(client)
+    monkeypatch.setattr(attempts, "QUIET_HEARTBEAT", 0.02)
+    monkeypatch.setattr(aggregation, "LOOK_EVERY", 1)
+    decide, decisions = aggregation.decide, []
+
+    def decide_and_cancel(*given, **options):
+        for decision in decide(*given, **options):
+            decisions.append(decision)
+            yield decision
+            if len(decisions) == 1:
+                assert client.post(f"{API}jobs/{job.pk}/cancel/").status_code == 200
+                wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("heartbeat")])
+
+    monkeypatch.setattr(aggregation, "decide", decide_and_cancel)
+    tasks.take_snapshot(str(job.pk))
+    job.refresh_from_db()
+    assert (job.state, len(decisions), Snapshot.objects.exists()) == ("cancelled", 2, False)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pages_take_no_two_snapshots_at_once(large, owner, client_for, monkeypatch):
+    aggregate, is_free, begun = snapshots.aggregate, threading.Event(), []
+
+    def wait_and_aggregate(*given, **options):
+        begun.append(given)
+        assert is_free.wait(60)
+        return aggregate(*given, **options)
+
+    monkeypatch.setattr(snapshots, "aggregate", wait_and_aggregate)
+    client = client_for(owner)
+    bodies = ({}, {"ties": "half"})
+    paths = [
+        f"{API}jobs/{client.post(API, body, content_type='application/json').json()['id']}/"
+        for body in bodies
+    ]
+    SnapshotJob.objects.update(heard_at=timezone.now() - 2 * attempts.PATIENCE)
+    try:
+        for path in 2 * paths:
+            client.get(path)
+        wait_for(lambda: begun)
+        assert SnapshotJob.objects.filter(state="running").count() == len(begun) == 1
+        client.post(f"{paths[0]}cancel/")
+        client.get(paths[1])
+        assert SnapshotJob.objects.filter(state="queued").count() == 1
+    finally:
+        is_free.set()
+
+    def is_done():
+        client.get(paths[1])
+        return SnapshotJob.objects.filter(state="done").exists()
+
+    wait_for(is_done)
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("Snapshot job")])
+    assert [len(begun), Snapshot.objects.count()] == [2, 1]
+
+
+def test_a_job_that_ends_at_the_same_moment_is_asked_for_again(large, owner, client_for, monkeypatch):
+    create, refused = SnapshotJob.objects.create, []
+
+    def be_refused_once(**columns):
+        if not refused:
+            refused.append(columns)
+            raise IntegrityError("another was faster, and has ended")
+        return create(**columns)
+
+    monkeypatch.setattr(SnapshotJob.objects, "create", be_refused_once)
+    assert ask(client_for(owner)).state == "queued"
+
+
+@pytest.mark.parametrize("changes", [{"newer": 1}, {"ties": "newer"}], ids=["setting", "value"])
+def test_settings_of_another_version_are_named(large, owner, client_for, changes):
+    job = ask(client_for(owner))
+    SnapshotJob.objects.update(settings=job.settings | changes)
+    tasks.take_snapshot(str(job.pk))
+    job.refresh_from_db()
+    assert job.state == "failed"
+    assert f"The worker does not know the setting {min(changes)}, or its value" in job.error

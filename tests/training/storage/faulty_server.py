@@ -1,6 +1,7 @@
 """A server in front of the S3 server, which lets requests through, or answers them badly."""
 
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
+SLOWLY = 32 << 10  # bytes that a slow storage takes or sends at once
 ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
 
 
@@ -25,6 +27,7 @@ class Fault:
     cut: bool = False  # the connection ends in the middle of the body
     seconds: float = 0.0
     dribble: float = 0.0  # seconds between two bytes of the answer, head and body
+    speed: float = 0.0  # bytes a second of the request's body, or of the answer's
 
 
 class Dribble:
@@ -54,9 +57,11 @@ class FaultyServer:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)
-        content = request.rfile.read(length)
-        self.asked.append((request.command, request.path))
         fault = self.choose(request.command, request.path) or Fault()
+        content = b"".join(
+            request.rfile.read(len(part)) for part in _slowly(memoryview(bytes(length)), fault.speed)
+        )
+        self.asked.append((request.command, request.path))
         time.sleep(fault.seconds)
         if fault.dribble:
             request.wfile = Dribble(request.wfile, fault.dribble)  # type: ignore[assignment]
@@ -76,7 +81,7 @@ class FaultyServer:
         connection.close()
         if fault.spoil and found.status < 300:
             body = fault.spoil(body)
-        self._send(request, found.status, kept, body, cut=fault.cut)
+        self._send(request, found.status, kept, body, cut=fault.cut, speed=fault.speed)
 
     @staticmethod
     def _send(
@@ -86,6 +91,7 @@ class FaultyServer:
         body: bytes,
         *,
         cut: bool = False,
+        speed: float = 0.0,
     ) -> None:
         request.send_response(status)
         for name, value in headers.items():
@@ -96,8 +102,17 @@ class FaultyServer:
             request.send_header("Content-Length", "0")
         request.end_headers()
         if request.command != "HEAD":
-            request.wfile.write(body[: len(body) // 2] if cut else body)
+            for part in _slowly(memoryview(body[: len(body) // 2] if cut else body), speed):
+                request.wfile.write(part)
         request.close_connection = cut
+
+
+def _slowly(content: memoryview, speed: float) -> Iterator[memoryview]:
+    """Yield parts of the content, so many bytes a second; all at once without a speed."""
+    at_once = SLOWLY if speed else max(1, len(content))
+    for start in range(0, len(content), at_once):
+        time.sleep(at_once / speed if speed else 0)
+        yield content[start : start + at_once]
 
 
 @contextmanager
@@ -116,7 +131,12 @@ def faulty_server(behind: str) -> Iterator[FaultyServer]:
 
         do_PUT = do_HEAD = do_DELETE = do_POST = do_GET
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    class Listening(ThreadingHTTPServer):
+        def server_bind(self) -> None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOWLY)  # what is on its way is seen
+            super().server_bind()
+
+    with Listening(("127.0.0.1", 0), Handler) as listening:
         listening.daemon_threads = True
         host, port = listening.server_address[:2]
         server.address = f"http://{host!s}:{port}"

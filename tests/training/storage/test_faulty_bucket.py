@@ -1,6 +1,8 @@
 """A bucket that refuses, answers nonsense, or sends other bytes than it was given."""
 
 import hashlib
+import io
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,8 +13,10 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
+from annotate.whole_files import save_whole
 from tests.training.storage.conftest import BUCKET
 from tests.training.storage.faulty_server import Fault, FaultyServer, faulty_server
+from tests.waiting import wait_for
 from training.storage import objects
 from training.storage.objects import StorageFaultError
 
@@ -199,10 +203,38 @@ def test_an_answer_byte_by_byte_is_given_up(
     objects.fetch(KEY, SHA256, tmp_path / "copy", NAME)
 
 
-def test_a_large_file_has_more_time(
-    server: FaultyServer, file: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_a_slow_storage_is_not_given_up(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("config.bucket.ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr("config.bucket.LEAST_SPEED", 1_000)
-    server.choose = lambda asked, _path: Fault(seconds=1.0) if asked == "PUT" else None
-    objects.put(file, KEY)
+    content = bytes(12 << 20)
+    path, key = tmp_path / "large", f"runs/reviews-1/{hashlib.sha256(content).hexdigest()}"
+    path.write_bytes(content)
+    if method == "GET":
+        objects.put(path, key)
+    monkeypatch.setattr("config.bucket.ANSWER_SECONDS", 4.0)  # the network holds some MB
+    server.choose = lambda asked, _path: Fault(speed=2 << 20) if asked == method else None
+    began = time.monotonic()
+    if method == "PUT":
+        objects.put(path, key)
+    else:
+        with objects.open_object(key, NAME) as found:
+            assert found.read() == content
+    assert time.monotonic() - began > 4
+
+
+@pytest.mark.parametrize("size", [100, LARGE], ids=["whole", "in parts"])
+def test_what_is_put_too_late_is_deleted(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("config.bucket.ANSWER_SECONDS", 1.0)
+    server.choose = lambda asked, _path: Fault(seconds=3.0) if asked == "PUT" else None
+    before = set(threading.enumerate())
+    with pytest.raises(TimeoutError, match="the storage took too long"):
+        save_whole(default_storage, "exports/one", io.BytesIO(bytes(size)))
+    left = {thread for thread in threading.enumerate() if "Executor" in thread.name} - before
+    assert not left  # which would hold up the end of the process
+    assert [method for method, _path in server.asked].count("DELETE") == 1  # there was nothing yet
+    wait_for(lambda: [method for method, _path in server.asked].count("DELETE") == 2)
+    monkeypatch.setattr("config.bucket.ANSWER_SECONDS", 30.0)
+    assert not default_storage.exists("exports/one")

@@ -58,13 +58,20 @@ class Command(BaseCommand):
             return
         if not options["yes"]:
             confirm()
+        undeleted: list[str] = []
         try:
-            queued = forgetting.forget(targets, account=account, retrain=options["retrain"])
+            queued = forgetting.forget(
+                targets, account=account, retrain=options["retrain"], undeleted=undeleted
+            )
         except RefusalError as error:
             raise CommandError(f"Nothing was forgotten: {error}") from error
         self.stderr.write(
             "Forgotten. Copies that were exported or downloaded before are not reached by this."
         )
+        if undeleted:
+            self.stderr.write("These files could not be deleted. Delete them yourself:")
+            for name in undeleted:
+                self.stderr.write(f"  {name}")
         self.tell_queued(queued)
 
     def find_targets(
