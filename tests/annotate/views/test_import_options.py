@@ -90,7 +90,7 @@ def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, ch
 
 
 @pytest.mark.parametrize(
-    ("text", "is_unsure"), [("Напиши стих о весне", True), ("Напиши стих о весне".encode(), False)]
+    ("text", "is_unsure"), [("Да", True), ("Да".encode(), False), ("Напиши стих о весне", False)]
 )
 def test_an_unsure_encoding_is_told_before_anything_is_written(upload, check, text, is_unsure):
     line = text if isinstance(text, bytes) else text.encode("koi8-r")
