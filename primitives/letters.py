@@ -38,11 +38,11 @@ FREQUENT = {
     "水用文明方法説例語何空青春詩質問答回",
     "cp949": "이다는에의을가하고지로기사은들서한를어그인있요니세나도대자해리아시것주여수오정게라일만습용을과와",
 }
-FREQUENT["euc-jp"] = FREQUENT["cp932"]
+FREQUENT |= {"euc-jp": FREQUENT["cp932"], "johab": FREQUENT["cp949"]}
 # A standard of a script, and its last first byte of characters that are not rare.
 LEVELS = {
     "gb18030": ("gb2312", 0xD7), "big5": ("big5", 0xC6), "cp932": ("shift_jis", 0x98),
-    "euc-jp": ("shift_jis", 0x98), "cp949": ("euc_kr", 0xC8),
+    "euc-jp": ("shift_jis", 0x98), "cp949": ("euc_kr", 0xC8), "johab": ("euc_kr", 0xC8),
 }  # fmt: skip
 QUOTES = frozenset("’‘“”„«»–—…\xa0")
 SIGNS = frozenset("·•°№€£§©®™\xad×²½")
@@ -101,7 +101,7 @@ def _weight_of_many(character: str, encoding: str) -> float:
         return KANA if standard == "shift_jis" else RARE
     if not ("\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3"):
         return OTHER
-    is_script = (character >= "\uac00") == (encoding == "cp949")  # Hangul in Korean, and Han elsewhere
+    is_script = (character >= "\uac00") == (standard == "euc_kr")  # Hangul in Korean, and Han elsewhere
     first = character.encode(standard, "ignore")[:1]
     return USUAL if is_script and first and first[0] <= last else RARE
 
@@ -122,6 +122,8 @@ def _is_odd(before: str, here: str, after: str) -> bool:
     kind, kind_before = _kind(here), _kind(before)
     if kind == "COMBINING":
         return before not in VOWELS
+    if here == "’" and kind_before not in ALPHABETS and _kind(after) == "GREEK":
+        return True  # “Ά” of Windows-1253, read as ISO 8859-7
     if kind == "sign":
         return kind_before in ALPHABETS and _kind(after) in ALPHABETS and here not in LINKS
     return (before.islower() and here.isupper()) or (kind != kind_before and {kind, kind_before} <= ALPHABETS)

@@ -63,12 +63,14 @@ HIDDEN = (
     "iso8859-4",
     "iso8859-5",
     "iso8859-6",
+    "iso8859-7",
     "iso8859-13",
     "koi8-u",
     "mac-cyrillic",
     "mac-latin2",
     "mac-greek",
     "mac-turkish",
+    "johab",
 )
 # Weights by how usual an encoding is: Windows-1252, where nothing speaks for another.
 PRIORS = (

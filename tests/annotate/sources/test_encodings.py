@@ -248,6 +248,15 @@ def test_a_sentence_with_wrong_letters_is_never_sure(language: str) -> None:
         assert is_right or not is_sure(io.BytesIO(content), found), sentence
 
 
+@pytest.mark.parametrize(("language", "encoding"), [("Greek", "iso8859-7"), ("Korean", "johab")])
+def test_a_rare_encoding_is_not_taken_for_a_common_one(language: str, encoding: str) -> None:
+    """Its letters are nearly the same, or make sense, too."""
+    content = f"Άρτα Άνδρος {EVERYDAY[language][1]}".encode(encoding, "ignore")
+    found = detect(io.BytesIO(content))
+    assert content.decode(found, "replace") != content.decode(encoding)
+    assert not is_sure(io.BytesIO(content), found)
+
+
 @pytest.mark.parametrize("encoding", ["cp932", "gb18030", "big5", "cp949"])
 def test_a_long_file_is_not_judged_by_half_a_character(encoding: str) -> None:
     text = next(text for name, text in EVERYDAY.values() if name == encoding)
