@@ -270,7 +270,8 @@ class Start(Endpoint):
 
     @operation(
         "Start an import",
-        "Begin to write what was checked and is `ready`. `update` also changes known rows that differ.",
+        "Begin to write what was checked and is `ready`. `update` also changes known rows that differ. Where "
+        "`encoding_unsure` is true, send the `encoding` as an option first.",
         scope=Scope.ADMIN,
         roles=ADMINS,
         takes=StartIn,
@@ -279,6 +280,11 @@ class Start(Endpoint):
     )
     def post(self, call: Call, import_id: int) -> Response:
         upload, update = _import(call, import_id), call.given["update"]
+        if upload.state == Import.State.READY and Options.of(upload).doubt:
+            sentence = _(
+                "It is unsure. Look at the texts, and send the encoding as an option before you start."
+            )
+            raise ValidationError({"encoding": [sentence]})
         with transaction.atomic():
             if not uploads.start(upload, update=update):
                 raise ConflictError(

@@ -1,21 +1,19 @@
 """The encodings of text: found, doubted, named, and turned into UTF-8."""
 
 import codecs
+import re
 import unicodedata
-from itertools import pairwise
 from typing import BinaryIO
 
 from django.utils.translation import gettext_lazy as _
 
+from primitives.letters import LEVELS, weigh
+
 SAMPLE = 64 * 1024  # bytes that the guess is made from
 SEARCHED = 64 * 1024 * 1024  # bytes of a file in which lines that are not UTF-8 are looked for
 LINE = 64 * 1024
-TELLING = 10  # characters beyond ASCII from which on kana tell
 CHUNK = 1024 * 1024
 WIDE = 0.3  # of the bytes at even or at odd places, from which on NULs there are halves of UTF-16
-EVIDENCE = 60  # different pairs of neighbours beyond ASCII, from which on a guess may be sure
-ODD = 0.02  # of the letters beyond ASCII
-LINKS = frozenset("’‘'-‐·•ー々")  # that may be inside words
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -53,9 +51,53 @@ ENCODINGS = {
 }
 
 
-# Encodings that have letters with accents at the same places: long texts make sense in several of them.
-RIVALS = ("cp1252", "cp1250", "iso8859-2", "iso8859-15", "cp1254")
-ALPHABETS = {"LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "THAI"}
+# What may be found where no mark tells it. Of those that give the same text, the first is taken.
+FINDABLE = tuple(name for name in ENCODINGS if not name.startswith("utf"))
+# Rare encodings that are not offered, and never found. Where one of them fits better, what was found is unsure.
+HIDDEN = (
+    "cp437",
+    "cp850",
+    "cp852",
+    "cp866",
+    "cp862",
+    "iso8859-4",
+    "iso8859-5",
+    "iso8859-6",
+    "iso8859-7",
+    "iso8859-13",
+    "koi8-u",
+    "mac-cyrillic",
+    "mac-latin2",
+    "mac-greek",
+    "mac-turkish",
+    "johab",
+)
+# Weights by how usual an encoding is: Windows-1252, where nothing speaks for another.
+PRIORS = (
+    dict.fromkeys(FINDABLE, -1.0)
+    | dict.fromkeys(HIDDEN, -4.0)
+    | {
+        "cp1252": 0.0,
+        "cp1254": -2.0,
+        "cp1250": -3.0,
+        "cp1257": -3.0,
+        "iso8859-2": -4.0,
+        "cp1258": -4.0,
+        "mac-roman": -4.0,
+    }
+)
+ASCII = bytes(range(128))
+LITTLE, FITS_ILL = "little", "fits ill"  # doubts
+SHARED = 0.5  # of the bytes at even and at odd places, from which on these are no halves of characters
+BROKEN = 0.01  # of characters
+ORDINARY = '\n\r ,;:."' + "aeiost"
+ENOUGH = 200  # characters beyond ASCII in different words
+MARGIN = 8.0  # by which the weight of an encoding exceeds that of others, from which on it is sure
+MUCH = 150  # characters beyond ASCII, of which few may be in different words
+MARGIN_OF_MUCH = 2.0
+FIT, FIT_OF_MANY = -5.5, -8.5  # weight of a character beyond ASCII
+WORD = re.compile(rb"[0-9\x40-\xff]+")  # a second byte of Chinese may be one of ASCII
+WEIGHED = 16 * 1024  # bytes
 
 
 def name_encoding(code: str) -> str:
@@ -76,120 +118,114 @@ def find_codec(name: str) -> str:
 
 
 def detect(file: BinaryIO) -> str:
-    """Return the encoding of a text: UTF-8 if most of its lines are, or what charset-normalizer makes of the others."""
-    file.seek(0)
-    head = file.read(4)
-    for mark, name in MARKS:
-        if head.startswith(mark):
-            return name
-    file.seek(0)
-    if wide := _find_wide(file.read(SAMPLE)):
-        return wide
-    file.seek(0)
-    others, are_utf8 = _lines_not_utf8(file)
-    if not others or are_utf8 > len(others):
-        return "utf-8"
-    file.seek(0)
-    start = file.read(SAMPLE)
-    telling = start if others[0] in start else b"".join(others)  # plain lines tell the language, too
-    if _has_euc_kana(telling):
-        return "euc-jp"
-    import charset_normalizer  # noqa: PLC0415 - heavy, and rarely needed
-
-    matches = list(
-        charset_normalizer.from_bytes(
-            telling,
-            cp_isolation=[name for name in ENCODINGS if name != "mac-roman" and name not in WITHOUT_MARK],
-        )
-    )
-    order = list(ENCODINGS)
-    found = [
-        find_codec(match.encoding)
-        for match in matches
-        if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence)
-    ]
-    # Of a few words several may be as likely: then the one that is used the most.
-    return min(found, key=lambda name: order.index(name) if name in order else len(order), default="cp1252")
+    """Return the encoding of a text: UTF-8 if most of its lines are, or that which gives the others likely letters."""
+    others, found = _find_unicode(file)
+    return found or _rank(_words(others))[0][1]
 
 
 def is_sure(file: BinaryIO, encoding: str) -> bool:
-    """Return whether a text holds enough to tell its encoding, once it was found, from others of the same bytes.
+    """Return whether a text tells its encoding, once it was found, from others of the same bytes."""
+    return not find_doubt(file, encoding)
+
+
+def find_doubt(file: BinaryIO, encoding: str) -> str:
+    """Return why the encoding that was found is unsure: LITTLE text, or text that FITS_ILL. Empty where it is sure.
 
     A few words may be words in several encodings, with other letters in each.
     """
+    if encoding == "utf-8":
+        return ""
+    lines, found = _find_unicode(file)
+    if found:
+        return ""
+    words = _words(lines)
+    shown = words.decode(encoding, "replace")
+    beyond = sum(not character.isascii() for character in shown)
+    weight = weigh(shown, encoding) + PRIORS.get(encoding, 0.0)
+    if weight < (FIT_OF_MANY if encoding in LEVELS else FIT) * beyond:
+        return LITTLE if beyond < ENOUGH else FITS_ILL
+    others = [other for other, _name, text in _rank(words, hidden=True) if text != shown]
+    margin = MARGIN_OF_MUCH if _is_much(lines) else MARGIN
+    if not others or weight - max(others) >= margin:
+        return ""
+    return LITTLE if beyond < ENOUGH else FITS_ILL
+
+
+def _rank(words: bytes, *, hidden: bool = False) -> list[tuple[float, str, str]]:
+    """Return weight, name and text of each encoding, the likeliest first."""
+    found = []
+    for name in FINDABLE + (HIDDEN if hidden else ()):
+        text = words.decode(name, "replace")
+        found.append((weigh(text, name) + PRIORS[name], name, text))
+    return sorted(found, key=lambda one: -one[0])  # of equal ones the first stays first
+
+
+def _words(lines: list[bytes]) -> bytes:
+    """Return the different words beyond ASCII. What is repeated says no more."""
+    words = dict.fromkeys(match.group() for match in WORD.finditer(b"".join(lines)))
+    chosen, size = [], 0
+    for word in words:
+        if word.isascii():
+            continue
+        chosen.append(word)
+        size += len(word)
+        if size > WEIGHED:
+            break
+    return b" ".join(chosen)
+
+
+def _is_much(lines: list[bytes]) -> bool:
+    return sum(len(line.translate(None, ASCII)) for line in lines) >= MUCH
+
+
+def _find_unicode(file: BinaryIO) -> tuple[list[bytes], str]:
+    """Return lines that are not UTF-8, and the kind of Unicode that a text is in; an empty text for none."""
     file.seek(0)
-    head = file.read(4)
-    file.seek(0)
-    if encoding == "utf-8" or any(head.startswith(mark) for mark, _name in MARKS):
-        return True
-    if encoding in WITHOUT_MARK:
-        return True
-    others, _are_utf8 = _lines_not_utf8(file)
-    raw = b"".join(others)
-    text = raw.decode(encoding, "replace")
-    rivals = {raw.decode(rival, "replace") for rival in (RIVALS if encoding in RIVALS else ())} - {text}
-    if any(_share_of_odd(rival) <= ODD for rival in rivals):
-        return False
-    beyond = {pair for pair in pairwise(text) if not (pair[0].isascii() and pair[1].isascii())}
-    return len(beyond) >= EVIDENCE and _share_of_odd(text) <= ODD
-
-
-def _share_of_odd(text: str) -> float:
-    """Return the share of characters beyond ASCII that a right encoding would hardly give their places.
-
-    They are capitals inside words, signs between letters, and letters of two scripts side by side.
-    """
-    letters = sum(not character.isascii() for character in text)
-    odd = sum(map(_is_odd, text, text[1:], text[2:]))
-    return odd / letters if letters else 0.0
-
-
-def _is_odd(before: str, here: str, after: str) -> bool:
-    if here.isascii() and before.isascii():
-        return False
-    if unicodedata.category(here)[0] == "C" or "\uff61" <= here <= "\uff9f":
-        return True
-    if not here.isalpha():
-        return before.isalpha() and after.isalpha() and not here.isascii() and here not in LINKS
-    return (before.islower() and here.isupper()) or (
-        before.isalpha()
-        and _script(before) != _script(here)
-        and {_script(before), _script(here)} <= ALPHABETS
-    )
-
-
-def _script(letter: str) -> str:
-    return unicodedata.name(letter, "").partition(" ")[0]
+    head = file.read(SAMPLE)
+    for mark, name in MARKS:
+        if head.startswith(mark):
+            return [], name
+    if wide := _find_wide(head):
+        return [], wide
+    others, are_utf8 = _lines_not_utf8(file)
+    return others, "utf-8" if not others or are_utf8 > len(others) else ""
 
 
 def _find_wide(start: bytes) -> str:
-    """Return the kind of UTF-16 that a text without a mark has, by the half of its bytes that are NULs."""
-    for name, halves, others in (
-        ("utf-16-le", start[1::2], start[::2]),
-        ("utf-16-be", start[::2], start[1::2]),
-    ):
-        if len(halves) > 1 and halves.count(0) >= WIDE * len(halves) and not others.count(0):
-            return name
-    return ""
+    """Return the kind of UTF-16 that a text without a mark has; an empty text for none.
 
-
-def _has_euc_kana(text: bytes) -> bool:
-    """Return whether a text is EUC-JP, by its share of kana. In short ones charset-normalizer sees Big5.
-
-    A few characters of Big5 may be kana by chance, as frequent ones have the bytes of kana.
+    Half of the bytes of English are NULs. Of other scripts some are, and the bytes at even places are others than those
+    at odd ones.
     """
-    try:
-        shown = codecs.getincrementaldecoder("euc-jp")().decode(text)
-    except UnicodeDecodeError:
-        return False
-    beyond_ascii = [character for character in shown if not character.isascii()]
-    kana = sum("\u3040" <= character <= "\u30ff" for character in beyond_ascii)
-    return len(beyond_ascii) >= TELLING and kana > len(beyond_ascii) / 5
+    even, odd = start[::2], start[1::2]
+    if len(odd) < 2 or not start.count(0):
+        return ""
+    for name, halves, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        if halves.count(0) >= WIDE * len(halves) and not others.count(0):
+            return name
+    if _overlap(even, odd) > SHARED:
+        return ""
+    plain = {name: sum(map(start.decode(name, "replace").count, ORDINARY)) for name in WITHOUT_MARK}
+    likely = max(plain, key=lambda name: plain[name])
+    broken = sum(map(_is_broken, start.decode(likely, "replace")[:-1]))
+    return likely if plain[likely] and broken <= BROKEN * len(odd) else ""
+
+
+def _overlap(one: bytes, other: bytes) -> float:
+    """Return which share of the bytes of two texts is the same."""
+    return sum(min(one.count(byte) / len(one), other.count(byte) / len(other)) for byte in range(256))
+
+
+def _is_broken(character: str) -> bool:
+    return character not in "\t\r\n" and (
+        character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs")
+    )
 
 
 def _lines_not_utf8(file: BinaryIO) -> tuple[list[bytes], int]:
     """Return the first lines that are not UTF-8, and how many lines beyond ASCII are."""
     others: list[bytes] = []
+    file.seek(0)
     size = are_utf8 = read = 0
     rest = b""  # of a character inside which a long line was cut
     while (raw := file.readline(LINE)) and read < SEARCHED and size < SAMPLE:

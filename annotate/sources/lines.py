@@ -46,7 +46,7 @@ class Lines:
     container: str
     compression: str = ""
     encoding: str = ""  # empty where the container fixes it
-    is_unsure: bool = False  # of the encoding, which was found and not said
+    doubt: str = ""  # of the encoding, which was found and not said: one of encodings
     separator: str = ""
     is_turned: bool = False
     sheets: tuple[str, ...] = ()  # of a workbook
@@ -77,7 +77,7 @@ def as_lines(
                 yield Lines(copy, "jsonl", found, packed, is_turned=True, sheets=sheets, sheet=read)
             return
         said, encoding = encoding, encoding or encodings.detect(inside)
-        is_unsure = not said and not encodings.is_sure(inside, encoding)
+        doubt = "" if said else encodings.find_doubt(inside, encoding)
         suffix = container or containers.name_suffix(inner_name or name)
         with _recoded(inside, encoding, limit) as text:
             head = text.read(containers.HEAD).decode("utf-8", "replace")
@@ -85,28 +85,40 @@ def as_lines(
             if found == "json":
                 with _copy() as copy:
                     _write_records(_json_records(text), copy, limit)
-                    yield Lines(copy, "jsonl", found, packed, encoding, is_unsure, is_turned=True)
+                    yield Lines(copy, "jsonl", found, packed, encoding, doubt, is_turned=True)
                 return
             if found == "jsonl" and (turn := _find_turn(_first_line(text)[0])):
                 with _copy() as copy:
                     _write_records(turn(message_trees.read_lines(text)), copy, limit)
-                    yield Lines(copy, "jsonl", found, packed, encoding, is_unsure, is_turned=True)
+                    yield Lines(copy, "jsonl", found, packed, encoding, doubt, is_turned=True)
                 return
             separator = tables.find_separator(head, containers.COLUMNS) if found == "csv" else ""
             text.seek(0)
             is_turned = text is not file
-            yield Lines(text, found, found, packed, encoding, is_unsure, separator, is_turned)
+            yield Lines(text, found, found, packed, encoding, doubt, separator, is_turned)
 
 
 def sample(file: BinaryIO) -> list[str]:
     """Return the first lines that hold something beyond ASCII, or else the first ones."""
     file.seek(0)
     lines = file.read(SAMPLE_BYTES).decode("utf-8", "replace").splitlines()
-    telling = [line for line in lines if not line.isascii()]
+    telling = [line for line in lines if not line.isascii()] or _first_beyond_ascii(file)
     return [
         line.strip()[:SAMPLE_WIDTH]
         for line in (telling or [line for line in lines if line.strip()])[:SAMPLE_LINES]
     ]
+
+
+def _first_beyond_ascii(file: BinaryIO) -> list[str]:
+    """Return lines beyond ASCII, or parts of long ones, that come after what is sampled first."""
+    found: list[str] = []
+    read = 0
+    while len(found) < SAMPLE_LINES and read < encodings.SEARCHED and (raw := file.readline(SAMPLE_BYTES)):
+        read += len(raw)
+        if not raw.isascii():
+            first = next(place for place, byte in enumerate(raw) if byte >= 128)
+            found.append(raw[max(0, first - SAMPLE_WIDTH // 2) :].decode("utf-8", "replace"))
+    return found
 
 
 # --- Text --------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class OptionsOut(Shape):
 
     EXAMPLE = {
         "format": "trl", "recognised": "trl", "becomes": "judged", "usual": "judged", "container": "jsonl",
-        "compression": "", "encoding": "utf-8", "separator": ",", "sheets": [], "sheet": "",
+        "compression": "", "encoding": "utf-8", "encoding_unsure": False, "separator": ",", "sheets": [], "sheet": "",
         "columns": ["prompt", "chosen", "rejected"], "mapping": None, "pairs": "all",
         "without_losses": False, "empty": False,
     }  # fmt: skip
@@ -81,6 +81,7 @@ class OptionsOut(Shape):
     container = serializers.CharField()
     compression = serializers.CharField()
     encoding = serializers.CharField()
+    encoding_unsure = serializers.BooleanField()
     separator = serializers.CharField()
     sheets = serializers.ListField(child=serializers.CharField())
     sheet = serializers.CharField()
@@ -95,6 +96,7 @@ class OptionsOut(Shape):
         found = options.dump()
         for name in ("format", "recognised", "becomes", "usual"):
             found[name] = found[name] or None
+        found["encoding_unsure"] = bool(options.doubt)
         mapped = {"columns": options.columns_mapped, "meanings": options.meanings}
         found["mapping"] = mapped if options.format == MAPPED else None
         return super().to_representation(found)

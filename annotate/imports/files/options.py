@@ -46,7 +46,7 @@ class Options:
     container: str = ""
     compression: str = ""
     encoding: str = ""
-    is_unsure: bool = False  # of the encoding
+    doubt: str = ""  # of the encoding, which was found
     separator: str = ","
     sheets: tuple[str, ...] = ()  # of a workbook
     sheet: str = ""  # the one that is read

@@ -179,7 +179,7 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         container=found.container,
         compression=found.compression,
         encoding=found.encoding,
-        is_unsure=found.is_unsure,
+        doubt=found.doubt,
         separator=found.separator or ",",
         by_rows=found.is_numbered_by_rows,
         sheets=tuple(map(make_storable, found.sheets)),

@@ -107,7 +107,7 @@ class Command(BaseCommand):
     def choose(self, found: lines.Lines, becomes: str | None, given: dict[str, Any]) -> Options:
         """Return how the file is read. Raises CommandError if that is not known."""
         options, _records = reception.inspect(found)
-        if found.is_unsure and not given["dry_run"]:
+        if found.doubt and not given["dry_run"]:
             raise FileError(unsure(found))
         options = replace(
             options,
@@ -225,7 +225,7 @@ class Command(BaseCommand):
                 self.stdout.write(
                     f"  and {wrong - SHOWN:,} more" + ("." if given["bad"] else "; --bad FILE lists all.")
                 )
-        if options.is_unsure:
+        if options.doubt:
             self.stdout.write("The encoding is unsure: look at the letters, and give it with --encoding.")
         if given["dry_run"]:
             self.stdout.write("This was a dry run: nothing was imported.")
@@ -255,7 +255,7 @@ def described(options: Options) -> dict[str, Any]:
         "container": options.container,
         "compression": options.compression or None,
         "encoding": options.encoding or None,
-        "encoding_unsure": options.is_unsure,
+        "encoding_unsure": bool(options.doubt),
         "sheet": options.sheet or None,
         "separator": options.separator if options.container == "csv" else None,
     }

@@ -299,6 +299,21 @@ def test_a_file_is_uploaded_checked_started_and_withdrawn(project, owner, caller
     assert [found["state"] for found in send("GET", "imports/")[1]["results"]] == ["refused", "done"]
 
 
+def test_an_unsure_encoding_must_be_sent_before_the_start(project, owner, caller, send):
+    file = SimpleUploadedFile("rows.csv", "prompt,topic\nДа,x\n".encode("koi8-r"))
+    made = caller(owner).client.post(f"{API}reviews/imports/", {"file": file}).json()
+    one = f"imports/{made['id']}/"
+    checked = send("POST", f"{one}work/")[1]
+    assert (checked["state"], checked["options"]["encoding_unsure"]) == ("ready", True)
+    status, answer = send("POST", f"{one}start/", {})
+    assert (status, answer["field"]) == (400, "encoding")
+    assert not Prompt.objects.exists()
+    checked = send("PATCH", f"{one}options/", {"encoding": "koi8-r"})[1]
+    assert (checked["state"], checked["options"]["encoding_unsure"]) == ("ready", False)
+    assert send("POST", f"{one}start/", {})[1]["state"] == "done"
+    assert Prompt.objects.get().text == "Да"
+
+
 def test_a_file_is_mapped_and_read_as_chosen(project, owner, caller, send):
     script = caller(owner)
 

@@ -1,6 +1,7 @@
 """The encoding that a text is found to have."""
 
 import io
+import re
 
 import pytest
 
@@ -106,6 +107,179 @@ def test_wrong_letters_are_never_sure(text: str, encoding: str, rows: int) -> No
     found = detect(io.BytesIO(content))
     is_right = content.decode(found, "replace") == content.decode(encoding)
     assert is_right or not is_sure(io.BytesIO(content), found)
+
+
+# Sentences of everyday questions, in the encodings of their languages.
+EVERYDAY = {
+    "French": (
+        "cp1252",
+        "Où achètes-tu ton café préféré ? Le métro était complètement bondé hier à midi. Ma sœur a été "
+        "reçue à l’école d’ingénieurs. Ce château fut bâti près de la forêt. Ça me plaît déjà. Il gèle "
+        "dès décembre.",
+    ),
+    "Spanish": (
+        "cp1252",
+        "¿Cuál es tu canción favorita? Ayer llovió muchísimo en Málaga. El año próximo viajaré a Perú. "
+        "Mi compañero todavía está enfermo. ¡Qué rápido pasó el autobús! La niña también comió piña. "
+        "Mañana será otro día.",
+    ),
+    "Italian": (
+        "cp1252",
+        "Perché è così tardi? La città è più bella di sera. Lunedì andrò all’università. Può darsi che "
+        "verrà già martedì. La qualità del caffè è buona. Chissà se tornerà; però la verità è un’altra.",
+    ),
+    "Portuguese": (
+        "cp1252",
+        "Não há pão na cozinha. Amanhã vou à praia com a minha avó. As lições são difíceis. Você já viu "
+        "o avião? O coração é um órgão. Três irmãs vêm de ônibus. A canção é ótima.",
+    ),
+    "Dutch": (
+        "cp1252",
+        "De financiële crisis was geëindigd. Het idee is geïnspireerd op twee coöperaties. België en "
+        "Italië zijn geüniformeerd. Eén ruïne, drie reünies, vier zeeën.",
+    ),
+    "Swedish": (
+        "cp1252",
+        "Får jag låna din båt i kväll? Öl är gott på sommaren. Barnen åkte tåg till Malmö. Nästa år är "
+        "då här.",
+    ),
+    "Danish": (
+        "cp1252",
+        "Må jeg låne din båd? Børnene spiste æbler på øen. Året går så hurtigt. Hvornår kører næste tog?",
+    ),
+    "Finnish": (
+        "cp1252",
+        "Tämä päivä on yhtä pitkä kuin eilinen. Äiti lähti töihin. Pöydällä oli leipää. Minä en tiedä "
+        "tästä mitään.",
+    ),
+    "Czech": (
+        "cp1250",
+        "Zítra pojedeme vlakem do Brna, protože tam bude výstava. Čtyři děti si hrály na hřišti. Můžeš "
+        "přijít později? Její bratr říká, že těžko najde správný směr.",
+    ),
+    "Polish": (
+        "cp1250",
+        "Jutro pojedziemy pociągiem do Krakowa, ponieważ będzie tam wystawa. Czworo dzieci bawiło się "
+        "przed domem. Możesz przyjść później? Jej mąż mówi, że źle się czuje. Żółte liście spadają.",
+    ),
+    "Hungarian": (
+        "cp1250",
+        "Holnap vonattal megyünk Győrbe, mert ott lesz a kiállítás. Négy gyerek játszott a mezőn. "
+        "Később is jöhetsz? A nővérem szerint nehéz jó időt kívánni. Tűző nap sütött a hűs erdőre, ősz "
+        "után.",
+    ),
+    "Croatian": (
+        "cp1250",
+        "Sutra idemo vlakom u Zagreb jer će tamo biti izložba. Četvero djece igralo se pred kućom. "
+        "Možeš li doći kasnije? Njezin muž kaže da je teško naći pravu riječ. Đak uči već šest sati.",
+    ),
+    "Romanian": (
+        "cp1250",
+        "Mâine mergem cu trenul, pentru că acolo e o expoziţie. Patru copii se jucau în faţa casei şi "
+        "râdeau. Poţi să vii mai târziu? Fraţii lor ştiu că aşa învăţau.",
+    ),
+    "Turkish": (
+        "cp1254",
+        "Yarın trenle Ankara’ya gideceğiz, çünkü orada sergi açılıyor. Dört çocuk evin önünde "
+        "oynuyordu. Daha sonra gelebilir misin? Kız kardeşim doğru sözü bulmanın güç olduğunu söylüyor.",
+    ),
+    "Estonian": (
+        "cp1257",
+        "Homme sõidame rongiga Võrru, sest seal on näitus. Neli last mängisid õues. Kas võid hiljem "
+        "tulla? Mu õde ütleb, et õiget sõna on raske leida. Öösel oli külm.",
+    ),
+    "Latvian": (
+        "cp1257",
+        "Rīt brauksim ar vilcienu uz Rīgu, jo tur būs izstāde. Četri bērni spēlējās pie mājas. Vai vari "
+        "atnākt vēlāk? Viņas vīrs saka, ka grūti atrast īsto vārdu. Šķiet, ļoti žēl.",
+    ),
+    "Greek": (
+        "cp1253",
+        "Αύριο θα πάμε με το τρένο στη Θεσσαλονίκη. Τέσσερα παιδιά έπαιζαν μπροστά στο σπίτι.",
+    ),
+    "Hebrew": (
+        "cp1255",
+        "מחר ניסע ברכבת לחיפה, כי תהיה שם תערוכה. ארבעה ילדים שיחקו לפני הבית.",
+    ),
+    "Ukrainian": (
+        "cp1251",
+        "Завтра поїдемо потягом до Львова, бо там буде виставка. Четверо дітей гралися біля будинку.",
+    ),
+    "Thai": (
+        "cp874",
+        "พรุ่งนี้เราจะนั่งรถไฟไปเชียงใหม่ เพราะที่นั่นมีนิทรรศการ เด็กสี่คนเล่นอยู่หน้าบ้าน",
+    ),
+    "Japanese": (
+        "cp932",
+        "明日は電車で京都へ行きます。展覧会があるからです。四人の子供が、家の前で遊んでいました。",
+    ),
+    "simplified": (
+        "gb18030",
+        "明天我们坐火车去西安，因为那里有展览。四个孩子在房子前面玩耍。你可以晚一点来吗？",
+    ),
+    "traditional": (
+        "big5",
+        "明天我們坐火車去臺南，因為那裡有展覽。四個孩子在房子前面玩耍。你可以晚一點來嗎？",
+    ),
+    "Korean": (
+        "cp949",
+        "내일 우리는 기차를 타고 부산에 갑니다. 그곳에서 전시회가 열리기 때문입니다. 아이 네 명이 놀고 "
+        "있었습니다.",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", EVERYDAY)
+def test_a_page_of_any_language_is_found_and_sure(language: str) -> None:
+    encoding, text = EVERYDAY[language]
+    content = "\r\n".join(["prompt,topic", *(f"{row} {text},x" for row in range(30))]).encode(encoding)
+    found = detect(io.BytesIO(content))
+    assert content.decode(found) == content.decode(encoding)
+    assert is_sure(io.BytesIO(content), found)
+
+
+@pytest.mark.parametrize("language", EVERYDAY)
+def test_a_sentence_with_wrong_letters_is_never_sure(language: str) -> None:
+    encoding, text = EVERYDAY[language]
+    for sentence in re.split(r"(?<=[.?!。？]) *", text):
+        content = f"prompt,topic\n{sentence},x\n".encode(encoding)
+        found = detect(io.BytesIO(content))
+        is_right = content.decode(found, "replace") == content.decode(encoding)
+        assert is_right or not is_sure(io.BytesIO(content), found), sentence
+
+
+@pytest.mark.parametrize(("language", "encoding"), [("Greek", "iso8859-7"), ("Korean", "johab")])
+def test_a_rare_encoding_is_not_taken_for_a_common_one(language: str, encoding: str) -> None:
+    """Its letters are nearly the same, or make sense, too."""
+    content = f"Άρτα Άνδρος {EVERYDAY[language][1]}".encode(encoding, "ignore")
+    found = detect(io.BytesIO(content))
+    assert content.decode(found, "replace") != content.decode(encoding)
+    assert not is_sure(io.BytesIO(content), found)
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "gb18030", "big5", "cp949"])
+def test_a_long_file_is_not_judged_by_half_a_character(encoding: str) -> None:
+    text = next(text for name, text in EVERYDAY.values() if name == encoding)
+    for ahead in range(4):
+        content = ("x" * ahead + f"{text},x\n" * 3000).encode(encoding)
+        assert detect(io.BytesIO(content)) == encoding
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("language", ["Japanese", "simplified", "Korean", "Ukrainian", "Greek"])
+@pytest.mark.parametrize("rows", [3, 30, 300])
+def test_utf_16_without_a_mark_is_found_where_few_bytes_are_nul(
+    language: str, encoding: str, rows: int
+) -> None:
+    content = ("prompt,topic\n" + f"{EVERYDAY[language][1]},x\n" * rows).encode(encoding)
+    assert detect(io.BytesIO(content)) == encoding
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp1251", "gb18030"])
+def test_a_stray_nul_makes_no_utf_16(encoding: str) -> None:
+    text = next(text for name, text in EVERYDAY.values() if name == encoding)
+    content = f"prompt,topic\n{text},\0x\n{text},x\n".encode(encoding)
+    assert detect(io.BytesIO(content)) == encoding
 
 
 @pytest.mark.parametrize("encoding", ["cp1251", "koi8-r"])

@@ -12,7 +12,7 @@ import zstandard
 from annotate.imports.files.options import first_records
 from annotate.sources import documents, encodings
 from annotate.sources.errors import FileError
-from annotate.sources.lines import Lines, as_lines, sample
+from annotate.sources.lines import SAMPLE_BYTES, Lines, as_lines, sample
 
 ROWS = [
     {"prompt": "Żółw, «1»", "chosen": "a\nb", "rejected": "2"},
@@ -426,3 +426,9 @@ def test_a_broken_byte_makes_no_other_encoding():
         "",
         "",
     )
+
+
+def test_lines_beyond_ascii_are_shown_wherever_they_come():
+    content = "".join([*(f"Plain row {row}\n" for row in range(9000)), "Señor, ¿qué pasó?\n"]).encode()
+    assert len(content) > SAMPLE_BYTES
+    assert sample(io.BytesIO(content)) == ["Señor, ¿qué pasó?"]

@@ -90,7 +90,7 @@ def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, ch
 
 
 @pytest.mark.parametrize(
-    ("text", "is_unsure"), [("Напиши стих о весне", True), ("Напиши стих о весне".encode(), False)]
+    ("text", "is_unsure"), [("Да", True), ("Да".encode(), False), ("Напиши стих о весне", False)]
 )
 def test_an_unsure_encoding_is_told_before_anything_is_written(upload, check, text, is_unsure):
     line = text if isinstance(text, bytes) else text.encode("koi8-r")
@@ -99,6 +99,18 @@ def test_an_unsure_encoding_is_told_before_anything_is_written(upload, check, te
     assert not Prompt.objects.exists()
     page, _made = check(made, encoding="koi8-r")
     assert "is unsure" not in page.content.decode()
+
+
+def test_of_much_text_it_is_not_said_that_there_is_little(upload):
+    verse = (
+        "Мороз и солнце день чудесный ещё ты дремлешь друг прелестный пора красавица проснись открой сомкнуты "
+        "негой взоры навстречу северной авроры звездою севера явись вечор помнишь вьюга злилась мутном небе мгла "
+        "носилась луна как бледное пятно сквозь тучи мрачные желтела печальная сидела нынче погляди окно"
+    )
+    page, _made = upload(f"prompt,topic\n{verse},x\n".encode("cp866"), "rows.csv")
+    html = " ".join(page.content.decode().split())
+    assert "another encoding may fit its letters better" in html
+    assert "too little text" not in html
 
 
 def test_another_encoding_starts_the_check_again(upload, check, client_for, owner):
