@@ -195,7 +195,7 @@ document.addEventListener("htmx:before:swap", (event) => {
 // Reloaded figures keep at least their height: a button below them must not move away from a press.
 document.addEventListener("htmx:before:swap", ({ target }) => {
   const figures = target.closest?.(".ready");
-  if (figures) figures.style.minHeight = `${figures.offsetHeight}px`;
+  if (figures) figures.style.minHeight = `${figures.getBoundingClientRect().height}px`;
 });
 
 document.addEventListener("htmx:error", (event) => {

@@ -12,6 +12,7 @@ class Migration(migrations.Migration):
             name="precision",
             field=models.CharField(
                 choices=[("base", "As the base model"), ("float16", "float16"), ("float32", "float32")],
+                db_default="base",
                 default="base",
                 help_text="As it was asked for.",
                 max_length=10,

@@ -129,7 +129,11 @@ class MergedWeights(FileJob):
 
     policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="merged_weights")
     precision = models.CharField(
-        max_length=10, choices=Precision.choices, default=Precision.BASE, help_text=_("As it was asked for.")
+        max_length=10,
+        choices=Precision.choices,
+        default=Precision.BASE,
+        db_default=Precision.BASE,
+        help_text=_("As it was asked for."),
     )
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     phase = models.CharField(max_length=20, blank=True)
