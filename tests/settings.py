@@ -13,12 +13,14 @@ if "WHETSTONE_TEST_VAR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["WHETSTONE_TEST_VAR"], ignore_errors=True)
 SCRATCH = Path(os.environ["WHETSTONE_TEST_VAR"]) / os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ["WHETSTONE_VAR"] = str(SCRATCH)
-# Nor do they share a database of the Redis: a worker of one test would take the messages of another.
-BROKER = urlsplit(os.environ.setdefault("WHETSTONE_TEST_BROKER", os.environ.get("CELERY_BROKER_URL", "")))
-if BROKER.scheme in ("redis", "rediss"):
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    database = int(BROKER.path.strip("/") or 0) + number
-    os.environ["CELERY_BROKER_URL"] = BROKER._replace(path=f"/{database}").geturl()
+# Nor do they share a database of the Redis: a worker of one test would take the messages of another. A child process
+# has that of its test, or a broker of its own.
+broker = os.environ.get("CELERY_BROKER_URL", "")
+if urlsplit(broker).scheme in ("redis", "rediss") and os.environ.get("WHETSTONE_TEST_BROKER") != broker:
+    parts, worker = urlsplit(broker), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    database = int(parts.path.strip("/") or 0) + int(worker.removeprefix("gw"))
+    os.environ["CELERY_BROKER_URL"] = parts._replace(path=f"/{database}").geturl()
+    os.environ["WHETSTONE_TEST_BROKER"] = os.environ["CELERY_BROKER_URL"]
 # Playwright's synchronous API runs an event loop in the test's thread; Django would refuse the ORM there.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 # Several test workers share the cores: a tiny model gains nothing from more threads.
