@@ -47,7 +47,7 @@ def test_page_api_and_card_show_it(judged: Any, owner: Any, client_for: Any) -> 
     page = " ".join(text(client.get(judged.get_absolute_url())).split())
     assert "75 % <small>30 – 95 %</small>" in page
     assert "of 4 preferences · 50 % is no bias" in page
-    assert "sides are drawn at random for each annotator. Imported judgments do not count. </dd>" in page
+    assert "sides are drawn at random for each annotator. Imported judgments do not count. </p>" in page
     answer = client.get(f"/api/v1/projects/reviews/rounds/{judged.number}/").json()["left"]
     assert (answer["count"], answer["total"], answer["share"]) == (3, 4, 0.75)
     assert (round(answer["low"], 2), round(answer["high"], 2)) == (0.30, 0.95)
