@@ -127,11 +127,6 @@ def detect(file: BinaryIO) -> str:
     return found or _rank(_words(others))[0][1]
 
 
-def is_sure(file: BinaryIO, encoding: str) -> bool:
-    """Return whether a text tells its encoding, once it was found, from others of the same bytes."""
-    return not find_doubt(file, encoding)
-
-
 def find_doubt(file: BinaryIO, encoding: str) -> str:
     """Return why the encoding that was found is unsure: LITTLE text, or text that FITS_ILL. Empty where it is sure.
 

@@ -397,7 +397,7 @@ def test_a_prompt_of_tokens_that_the_model_lacks_is_named(make_run, tiny_model: 
     with pytest.raises(DataError, match=r"Prompt b holds token id 320.*names it <\|extra\|>\. Copy"):
         sample(run)
     write_jsonl(run.prompts, [{"id": "a", "prompt": "the film"}])
-    sample(run)  # a token that nothing uses is in nobody's way
+    sample(run)  # a token that no prompt holds does no harm
 
 
 def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny_model: Path) -> None:

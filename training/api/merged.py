@@ -90,7 +90,7 @@ class MergeCancellation(Endpoint):
     @operation("Cancel merged weights", scope=Scope.ADMIN, roles=READERS, gives=MergedOut, refuses=(409,))
     def post(self, call: Call, merge_id: UUID) -> Response:
         if not _merge(call, merge_id).cancel():
-            raise ConflictError(_("These weights are merged already, or never will be."))
+            raise ConflictError(_("These weights are already merged, or the merge was cancelled or failed."))
         return Response(MergedOut(_merge(call, merge_id)).data)
 
 

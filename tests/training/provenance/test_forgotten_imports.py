@@ -256,7 +256,7 @@ def test_who_judges_while_they_are_forgotten_is_told(project, bring_in):
 
 
 def test_no_title_of_a_forgotten_file_stays(project, bring_in):
-    """A title that another file names too is no longer of the file alone."""
+    """A title that another file names is kept with it."""
     project.reasons = [{"key": "own", "title": "Own"}]
     project.save()
     item = Item("Twice", completions=("upon", "more"))
