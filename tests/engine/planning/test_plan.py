@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from benchmarks import plan as benchmark
 from benchmarks.shapes import CPU_CASES
-from tests.engine.conftest import pair_lines
+from tests.engine.conftest import pair_lines, tiny_llama
+from tests.engine.oracle import save_model
 from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import memory_short
 from training.engine.planning.figures import line_at, spread
@@ -87,6 +89,13 @@ def test_a_model_is_described_by_its_files(tiny_model: Path) -> None:
     assert facts["weights_bytes"] == 4 * facts["parameters"]
     named = describe(TrainConfig(base_model=str(tiny_model), device="cpu", chat_template="ChatML"))
     assert named["chat_template"] == "settings"
+
+
+def test_a_head_tied_to_the_embeddings_counts_once(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", tiny_llama(tie_word_embeddings=True))
+    stored = sum(weight.numel() for weight in load_file(model / "model.safetensors").values())
+    facts = describe(TrainConfig(base_model=str(model), device="cpu"))
+    assert (facts["parameters"], facts["weights_bytes"]) == (stored, 4 * stored)
 
 
 MODEL = {"device": "cpu", "available_bytes": 1000 << 20, "context": 4096}

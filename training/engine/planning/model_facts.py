@@ -72,9 +72,11 @@ def _places(text: Any) -> int | None:
 
 
 def _empty(settings: Any) -> Any:
-    """Return the model without its weights."""
+    """Return the model without its weights, those that are tied being one."""
     with torch.device("meta"), no_init_weights():
-        return model_class(settings).from_config(copy.deepcopy(settings))
+        model = model_class(settings).from_config(copy.deepcopy(settings))
+    model.tie_weights()  # which comes with the initial weights
+    return model
 
 
 def _weights_bytes(config: TrainConfig, files: ModelFiles, empty: Any, dtype: torch.dtype) -> int:
