@@ -6,6 +6,9 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+from primitives.pipes import end_with_reader
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    execute_from_command_line(sys.argv)
+    with end_with_reader():
+        execute_from_command_line(sys.argv)

@@ -1,7 +1,7 @@
 """A selection as a download: one file, or a zip of several with what describes them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
@@ -35,7 +35,7 @@ class Download:
 
     filename: str
     content_type: str
-    chunks: Iterator[bytes]
+    chunks: Generator[bytes]
     written: Written
 
 

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol
@@ -220,7 +220,7 @@ def zipped(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
     yield sink.drain()
 
 
-def joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def joined(chunks: Iterable[bytes]) -> Generator[bytes]:
     """Yield the same bytes in larger chunks."""
     gathered = bytearray()
     for chunk in chunks:

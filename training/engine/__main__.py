@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from primitives.pipes import end_with_reader
 from training.engine import errors, rundir
 from training.engine.adapters.settings import BASE, PRECISIONS
 from training.engine.config import explain
@@ -371,4 +372,5 @@ def _codes() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with end_with_reader():
+        sys.exit(main())

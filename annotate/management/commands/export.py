@@ -5,6 +5,7 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, time
 from getpass import getpass
@@ -171,11 +172,14 @@ class Command(BaseCommand):
                 found = open_download(selection)
                 written = found.written
                 if output == "-":
-                    sys.stdout.buffer.writelines(found.chunks)
-                    sys.stdout.flush()
+                    with closing(found.chunks):
+                        sys.stdout.buffer.writelines(found.chunks)
+                        sys.stdout.flush()
                     return
                 write_file(Path(output), found.chunks)
         except OSError as error:
+            if output == "-" and isinstance(error, BrokenPipeError):
+                raise
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
         except RefusalError as refused:
             raise CommandError(f"--{refused.field}: {refused.message}") from refused
