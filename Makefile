@@ -16,7 +16,7 @@ FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/ann
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop paper test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-plan bench-sample bench-web bench-data gpu-check test-real starter architectures clean
+.PHONY: help setup chromium fonts nginx demo stop loop paper test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-plan bench-sample bench-web bench-data gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -97,7 +97,13 @@ test-real: setup chromium $(TRL_STAMP) $(READERS_STAMP) ## A real instruct model
 	  tests/benchmarks tests/annotate/pairs tests/annotate/exports
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
-screenshots: setup chromium ## Regenerate the pictures in docs/
+fonts: # Pictures of Chinese, Japanese and emoji need their letters; where apt may, they are installed.
+	@fc-list 2>/dev/null | grep -q NotoSansCJK && fc-list | grep -q NotoColorEmoji || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	  apt-get -qq install -y fontconfig fonts-noto-cjk fonts-noto-color-emoji >/dev/null; }; } || { \
+	  echo "Pictures need the fonts Noto Sans CJK and Noto Color Emoji: install them."; exit 1; }
+
+screenshots: setup chromium fonts ## Regenerate the pictures in docs/
 	$(BIN)/python -m docs.screenshots
 
 starter: setup ## Retrain the starter model (training/starter)
