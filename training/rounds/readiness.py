@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.aggregation import aggregate
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
+from training.engine.config import TrainConfig
 from training.models import Round
 from training.rounds.plan import Plan
 from training.rounds.starts import RoundError, usual_start
@@ -80,14 +82,18 @@ def _judgments_since(project: Project, round_: Round) -> int:
     return later.count()
 
 
-def describe_trained(snapshot: Snapshot) -> str:
-    """Return what a round trains on, in words. Raises RoundError for too few pairs.
+def describe_trained(snapshot: Snapshot, config: TrainConfig) -> str:
+    """Return what a round trains on, in words. Raises RoundError for pairs that it cannot train on.
 
     Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
     """
     count = snapshot.pairs.filter(held_out=False).count()
     if count < MIN_PAIRS:
         raise _too_few_pairs(count)
+    goes_by_loss = config.early_stop or config.keep == "best"
+    if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
+        sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
+        raise RoundError(sentence, "early_stop" if config.early_stop else "keep")
     ratings = snapshot.ratings.filter(held_out=False).count()
     return f"{count} pairs and {ratings} single ratings" if ratings else f"{count} pairs"
 

@@ -20,9 +20,9 @@ from django.db.models import Max
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
-from annotate.models import Policy, Project, Snapshot, User
+from annotate.models import Judgment, Policy, Project, Snapshot, User
 from annotate.models.conflicts import again_on_race
-from annotate.pairs.snapshots import take_snapshot
+from annotate.pairs.frozen.jobs import take_at_once
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
@@ -107,12 +107,13 @@ def start(
     against: Policy | None = None,
     begin: Policy | None = None,
 ) -> Round:
-    """Queue a round that trains on a snapshot of the judgments of this moment.
+    """Queue a round that trains on the judgments of this moment. Where they are many, its worker freezes their pairs.
 
     It trains from the policy `begin`, by default from the project's base policy, which is its reference too: a fixed
     one, however many rounds there were. `chosen` lies over the project's defaults; `Plan.for_project` lists its keys.
     Its gate compares with the current policy, or with the one that is named by `against`. Raises RoundError, naming
-    the field at fault, if the round cannot be queued. Nothing is changed then.
+    the field at fault, if the round cannot be queued. Nothing is changed then. Of pairs that its worker freezes, too
+    few are seen there, and the round fails.
     """
     _policy, checked = _plan_training(Project.objects.get(pk=project.pk), begin, chosen or {})
     check_model(checked)  # which opens files, so the project is not locked yet
@@ -127,13 +128,9 @@ def start(
         against = None if against == policy else against  # which a round without another one compares with
         check_opponent(policy, against)
         hold_out_enough(project)
-        snapshot = take_snapshot(project, by, plan.pairs)
-        message = f"{describe_trained(snapshot)} to train on."
-        goes_by_loss = plan.config.early_stop or plan.config.keep == "best"
-        if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
-            sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
-            raise RoundError(sentence, "early_stop" if plan.config.early_stop else "keep")
-        return _queue(policy, plan, by, message, snapshot=snapshot, against=against)
+        snapshot = take_at_once(project, by, plan.pairs)
+        message = _describe_pairs(snapshot, plan)
+        return _queue(policy, plan, by, f"{message}.", snapshot=snapshot, against=against)
 
 
 def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
@@ -141,6 +138,13 @@ def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, 
     policy = named_start(project, begin) if begin else usual_start(project)
     policy.project = project
     return policy, Plan.for_project(project, policy, chosen)
+
+
+def _describe_pairs(snapshot: Snapshot | None, plan: Plan) -> str:
+    """Return what a round will train on, in words. Raises RoundError for pairs that it cannot train on."""
+    if snapshot is None:
+        return "A worker is to freeze the pairs"
+    return f"{describe_trained(snapshot, plan.config)} to train on"
 
 
 def _check_anew(plan: Plan, checked: Plan) -> None:
@@ -165,9 +169,9 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
     with transaction.atomic():
         project = _locked(original.project)
         _check_free(project)
-        snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
+        snapshot = take_at_once(project, by, plan.pairs, at=original.judged_until, only=original.was_here)
         policy.project = project
-        message = f"{describe_trained(snapshot)} to train on, without what was forgotten of round {original.number}."
+        message = f"{_describe_pairs(snapshot, plan)}, without what was forgotten of round {original.number}."
         current = project.current_policy
         against = None if current == policy else current
         check_opponent(policy, against)
@@ -252,6 +256,7 @@ def _queue(
                 folder=f"runs/{project.slug}-{number}",
                 processes=plan.processes or 0,
                 gate_level=next_level(project) if trains else None,
+                last_judgment=Judgment.objects.aggregate(last=Max("pk"))["last"],
                 created_by=by,
             )
     except IntegrityError:  # another one was resumed meanwhile, which does not lock the project
@@ -349,7 +354,7 @@ def claim_round(round_id: int, worker: str) -> Round | None:
             worker=worker,
             heartbeat_at=Now(),
             started_at=Coalesce("started_at", Now()),
-            phase="",
+            phase=Round.FREEZING if round_.lacks_snapshot else "",
             seconds_left=None,
         )
     return round_ if claimed else None
@@ -359,6 +364,15 @@ def heartbeat(round_: Round, **progress: Any) -> bool:
     """Record that the worker is alive, and its progress. Return False if the round is no longer this worker's."""
     mine = Round.objects.filter(pk=round_.pk, attempts=round_.attempts, state__in=Round.RUNNING)
     return mine.update(heartbeat_at=Now(), **progress) == 1
+
+
+def record_snapshot(round_: Round, snapshot: Snapshot, message: str) -> bool:
+    """Record the pairs of the worker's own round. Return False if it is no longer this worker's."""
+    with transaction.atomic():
+        is_mine = heartbeat(round_, snapshot=snapshot, phase="", step=0, total_steps=0)
+        if is_mine:
+            note(round_, State(round_.state), message, None)
+    return is_mine
 
 
 def advance(round_: Round, to: State, **fields: Any) -> bool:
