@@ -11,11 +11,12 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
 
+from annotate.imports import uploads
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
 from annotate.judgments import revising
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPair, User
+from annotate.models import Comparison, Import, Judgment, Project, Snapshot, SnapshotPair, User
 from annotate.pairs import snapshots
 from annotate.pairs.frozen import jobs
 from annotate.pairs.snapshots import take_snapshot
@@ -25,7 +26,7 @@ from tests import factories
 from tests.waiting import wait_for
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.models import Round, Worker
-from training.provenance.consequences import prompt_target
+from training.provenance.consequences import find_consequences, import_target, prompt_target
 from training.provenance.forgetting import forget
 from training.rounds import runner, state_machine, sweeping
 from training.rounds.phases.freezing import freeze
@@ -286,3 +287,14 @@ def test_an_archive_holds_a_round_whose_pairs_were_not_frozen(claim: Any, tmp_pa
     call_command("restore", str(file), "--slug", "moved", stdout=StringIO())
     moved = Round.objects.get(project__slug="moved")
     assert (moved.state, moved.can_resume, moved.lacks_snapshot) == ("failed", True, True)
+
+
+def test_a_later_import_did_not_count_in_a_round_before(make_round: Any, ready_project: Project) -> None:
+    """Its judgments are older than the round, and none of those that the round may have looked at."""
+    make_round("failed")
+    upload = Import.objects.create(project=ready_project, filename="a.csv", format="csv", size=1)
+    said = Opinion(verdict="both_bad", annotator="maria", at=datetime(2024, 5, 1, tzinfo=UTC))
+    given = Candidate("Once", (Answer("a"), Answer("b")), (said,))
+    write(ready_project, list(enumerate(expand(given, Choices("judged")), start=1)), uploads.batch(upload))
+    found = find_consequences(import_target(upload))
+    assert (found.judgments, found.rounds) == (1, [])

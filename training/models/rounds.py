@@ -235,9 +235,12 @@ class Round(models.Model):
 
     @property
     def was_here(self) -> Q:
-        """Return the condition on judgments that were here at that moment. An import may bring older ones later."""
+        """Return the condition on judgments that were here at that moment. An import may bring older ones later.
+
+        People's are told by their times alone: one that is being edited at that moment has its new id a little later.
+        """
         last = self.origin.last_judgment
-        return Q() if last is None else Q(pk__lte=last)
+        return Q() if last is None else Q(import_batch="") | Q(pk__lte=last)
 
     @property
     def lacks_snapshot(self) -> bool:
