@@ -82,11 +82,13 @@ def _judgments_since(project: Project, round_: Round) -> int:
     return later.count()
 
 
-def describe_trained(snapshot: Snapshot, config: TrainConfig) -> str:
+def describe_trained(snapshot: Snapshot | None, config: TrainConfig) -> str:
     """Return what a round trains on, in words. Raises RoundError for pairs that it cannot train on.
 
     Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
     """
+    if snapshot is None:
+        return "A worker is to freeze the pairs"
     count = snapshot.pairs.filter(held_out=False).count()
     if count < MIN_PAIRS:
         raise _too_few_pairs(count)
@@ -95,7 +97,7 @@ def describe_trained(snapshot: Snapshot, config: TrainConfig) -> str:
         sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
         raise RoundError(sentence, "early_stop" if config.early_stop else "keep")
     ratings = snapshot.ratings.filter(held_out=False).count()
-    return f"{count} pairs and {ratings} single ratings" if ratings else f"{count} pairs"
+    return f"{count} pairs{f' and {ratings} single ratings' if ratings else ''} to train on"
 
 
 def _too_few_pairs(count: int) -> RoundError:

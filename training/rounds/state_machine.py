@@ -10,7 +10,8 @@ are stored as they are written, so they are not marked for translation. RoundErr
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -115,42 +116,19 @@ def start(
     the field at fault, if the round cannot be queued. Nothing is changed then. Of pairs that its worker freezes, too
     few are seen there, and the round fails.
     """
-    _policy, checked = _plan_training(Project.objects.get(pk=project.pk), begin, chosen or {})
-    check_model(checked)  # which opens files, so the project is not locked yet
-    with transaction.atomic():
-        project = _locked(project)
-        check_not_archived(project)
-        policy, plan = _plan_training(project, begin, chosen or {})
-        _check_anew(plan, checked)
+
+    def plan_training(project: Project) -> tuple[Policy, Plan]:
+        policy = named_start(project, begin) if begin else usual_start(project)
+        return policy, Plan.for_project(project, policy, chosen or {})
+
+    with _planned(project, plan_training) as (policy, plan):
         workers.check_devices(plan.processes)
-        _check_free(project)
-        against = against or policy.project.current_policy
-        against = None if against == policy else against  # which a round without another one compares with
-        check_opponent(policy, against)
-        hold_out_enough(project)
-        snapshot = take_at_once(project, by, plan.pairs)
-        message = _describe_pairs(snapshot, plan)
-        return _queue(policy, plan, by, f"{message}.", snapshot=snapshot, against=against)
-
-
-def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
-    """Plan a round that trains, from `begin` or the base policy. Raises RefusalError."""
-    policy = named_start(project, begin) if begin else usual_start(project)
-    policy.project = project
-    return policy, Plan.for_project(project, policy, chosen)
-
-
-def _describe_pairs(snapshot: Snapshot | None, plan: Plan) -> str:
-    """Return what a round will train on, in words. Raises RoundError for pairs that it cannot train on."""
-    if snapshot is None:
-        return "A worker is to freeze the pairs"
-    return f"{describe_trained(snapshot, plan.config)} to train on"
-
-
-def _check_anew(plan: Plan, checked: Plan) -> None:
-    """Check the model of a plan unless it is that of a `checked` one, made before the project was locked."""
-    if plan.config != checked.config:
-        check_model(plan)
+        opponent = against or policy.project.current_policy
+        opponent = None if opponent == policy else opponent  # which a round without another one compares with
+        check_opponent(policy, opponent)
+        snapshot = take_at_once(policy.project, by, plan.pairs)
+        message = f"{describe_trained(snapshot, plan.config)}."
+        return _queue(policy, plan, by, message, snapshot=snapshot, against=opponent)
 
 
 @again_on_race
@@ -171,7 +149,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
         _check_free(project)
         snapshot = take_at_once(project, by, plan.pairs, at=original.judged_until, only=original.was_here)
         policy.project = project
-        message = f"{_describe_pairs(snapshot, plan)}, without what was forgotten of round {original.number}."
+        message = f"{describe_trained(snapshot, plan.config)}, without what was forgotten of round {original.number}."
         current = project.current_policy
         against = None if current == policy else current
         check_opponent(policy, against)
@@ -204,23 +182,40 @@ def write(
     def plan_writing(project: Project) -> tuple[Policy, Plan]:
         wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
         writer = check_writer(wanted)
-        writer.project = project
         return writer, Plan.for_writing(project, writer, count, sampling, choosing)
 
-    writer, checked = plan_writing(Project.objects.get(pk=project.pk))
-    if not is_endpoint(writer):
-        check_model(checked)  # which opens files, so the project is not locked yet
+    with _planned(project, plan_writing) as (writer, plan):
+        check_opponent(writer, against)
+        message = f"{count} comparison{'' if count == 1 else 's'} to write."
+        return _queue(writer, plan, by, message, trains=False, against=against)
+
+
+@contextmanager
+def _planned(
+    project: Project, make_plan: Callable[[Project], tuple[Policy, Plan]]
+) -> Iterator[tuple[Policy, Plan]]:
+    """Yield the policy that a round starts from, and its plan, in a transaction with the project locked.
+
+    Both are made twice: files of models are opened before the project is locked. Raises RefusalError.
+    """
+    policy, checked = make_plan(Project.objects.get(pk=project.pk))
+    _check_weights(policy, checked)
     with transaction.atomic():
         project = _locked(project)
         check_not_archived(project)
-        writer, plan = plan_writing(project)
-        if not is_endpoint(writer):
-            _check_anew(plan, checked)
+        policy, plan = make_plan(project)
+        policy.project = project
+        if plan.config != checked.config:
+            _check_weights(policy, plan)
         _check_free(project)
-        check_opponent(writer, against)
         hold_out_enough(project)
-        message = f"{count} comparison{'' if count == 1 else 's'} to write."
-        return _queue(writer, plan, by, message, trains=False, against=against)
+        yield policy, plan
+
+
+def _check_weights(policy: Policy, plan: Plan) -> None:
+    """Check the model of a plan, unless a server writes. Raises RoundError."""
+    if not is_endpoint(policy):
+        check_model(plan)
 
 
 def _locked(project: Project) -> Project:

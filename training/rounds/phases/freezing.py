@@ -73,6 +73,6 @@ class _Freezing(Watch):
 
     def taken(self, snapshot: Snapshot) -> None:
         """Give the round its snapshot, or have neither if the round is no longer this worker's."""
-        message = f"{describe_trained(snapshot, self._plan.config)} to train on."
+        message = f"{describe_trained(snapshot, self._plan.config)}."
         if not state_machine.record_snapshot(self._round, snapshot, message):
             raise LostError
