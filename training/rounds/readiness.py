@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Judgment, Project, Snapshot
-from annotate.pairs.aggregation import aggregate
+from annotate.pairs.counts import count_pairs
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from training.engine.config import TrainConfig
 from training.models import Round
@@ -61,7 +61,7 @@ class Readiness:
 def find_readiness(project: Project) -> Readiness:
     """Return how ready a project is, by its own settings. Raises RoundError if no round can start from its policy."""
     plan = Plan.for_project(project, usual_start(project), {})
-    account = Account.from_counts(aggregate(project, plan.pairs, recalled=True).counts)
+    account = Account.from_counts(count_pairs(project, plan.pairs))
     last = project.rounds.filter(result_policy__isnull=False).first()
     return Readiness(
         account=account,
@@ -74,7 +74,7 @@ def find_readiness(project: Project) -> Readiness:
 def _may_have_enough(project: Project, chosen: PairSettings) -> bool:
     """Return whether the settings that keep the most judgments give enough pairs."""
     widest = replace(chosen, ties="half", min_judgments=1, include_too_fast=True)
-    return bool(aggregate(project, widest, recalled=True).counts["train"] >= MIN_PAIRS)
+    return bool(count_pairs(project, widest)["train"] >= MIN_PAIRS)
 
 
 def _judgments_since(project: Project, round_: Round) -> int:
