@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Q
@@ -42,7 +42,7 @@ class Held(Protocol):
     """A row that a writer holds: a job, or what another part of the application works on."""
 
     pk: Any
-    _meta: Any
+    _meta: ClassVar[Any]
 
     def tell(self, **progress: Any) -> bool:
         """Tell that the writer is alive, and how far it is. Return False if the row is no longer its own."""

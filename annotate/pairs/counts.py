@@ -66,12 +66,12 @@ def _kinds(project: Project, settings: PairSettings, *, by_voter: bool) -> Itera
     ballots = (
         Judgment.objects.current()
         .filter(of_policies(settings), project=project)
-        .annotate(ballot=_ballot(by_voter=by_voter), unfit=_unfit(project, settings))
+        .annotate(ballot=_ballot(by_voter=by_voter), reason=_unfit(project, settings))
         .values("comparison")
         .annotate(
             # Of a comparison, all judgments say the same of it.
             held_out=Max(Case(When(comparison__prompt__held_out=True, then=1), default=0)),
-            unfit=Max("unfit"),
+            unfit=Max("reason"),
             ballots=_Listed("ballot"),
             judgments=Count("pk"),
         )

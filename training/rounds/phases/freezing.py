@@ -1,6 +1,6 @@
 """The pairs of a round, frozen by its worker: those of its start, however much was judged since."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from annotate import attempts
 from annotate.attempts import Progress
@@ -42,7 +42,7 @@ def freeze(round_: Round) -> None:
 class _HeldRound:
     """A round as its heartbeat holds it, until it is another's or its worker is to stop."""
 
-    _meta = Round._meta
+    _meta: ClassVar[Any] = Round._meta
 
     def __init__(self, round_: Round) -> None:
         self.pk, self._round = round_.pk, round_
