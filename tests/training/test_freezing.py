@@ -100,9 +100,12 @@ def test_few_judgments_that_take_long_are_left_to_the_worker(
 # --- The worker --------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_freezes_the_pairs_and_writes_them(claim: Any) -> None:
+def test_a_worker_freezes_the_pairs_and_writes_them(claim: Any, owner: User, client_for: Any) -> None:
     round_ = claim()
     assert (round_.state, round_.phase, round_.snapshot) == ("training", "freezing", None)
+    Round.objects.update(step=7, total_steps=32)
+    page = client_for(owner).get(f"{PAGE}1/").content.decode()
+    assert ("Freezing the pairs" in page, "7 of 32" in page, TOLD in page) == (True, True, True)
     files = RunDirectory(round_.run_dir)
     runner.prepare(round_, files)
     kept = Round.objects.get()
