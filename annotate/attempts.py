@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Q
@@ -38,11 +38,21 @@ ATTEMPTS = 3
 logger = logging.getLogger(__name__)
 
 
+class Held(Protocol):
+    """A row that a writer holds: a job, or what another part of the application works on."""
+
+    pk: Any
+    _meta: ClassVar[Any]
+
+    def tell(self, **progress: Any) -> bool:
+        """Tell that the writer is alive, and how far it is. Return False if the row is no longer its own."""
+
+
 @dataclass
 class Progress:
     """The progress of a job: what of its row has changed. `is_lost` once the job is no longer this attempt's."""
 
-    job: Job
+    job: Held
     done: dict[str, Any] = field(default_factory=dict)
     told: float = 0.0
     moved: float = field(default_factory=time.monotonic)
@@ -146,7 +156,7 @@ def _take(job: Job, **fresh: Any) -> bool:
 
 
 @contextmanager
-def heartbeat(progress: Progress) -> Iterator[None]:
+def heartbeat(progress: Progress, every: float = QUIET_HEARTBEAT) -> Iterator[None]:
     """Tell that a writer is alive, by a thread of its own: the first rows of a large file may take minutes.
 
     A writer in a transaction has none. No one would see its row, and SQLite would wait for the transaction's lock.
@@ -158,7 +168,7 @@ def heartbeat(progress: Progress) -> Iterator[None]:
 
     def beat() -> None:
         try:
-            while not is_over.wait(QUIET_HEARTBEAT) and not progress.hangs and _is_heard(progress):
+            while not is_over.wait(every) and not progress.hangs and _is_heard(progress):
                 pass
         finally:
             connection.close()
@@ -187,5 +197,5 @@ def _is_heard(progress: Progress) -> bool:
     return not progress.is_lost
 
 
-def _name(job: Job) -> str:
+def _name(job: Held) -> str:
     return str(job._meta.verbose_name).capitalize()

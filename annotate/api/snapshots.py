@@ -53,6 +53,7 @@ class Snapshots(Endpoint):
         gives=SnapshotOut,
         status=201,
         later=SnapshotJobOut,
+        later_at="jobs/{id}/",
         has_key=True,
         refuses=(409,),
     )
@@ -68,8 +69,7 @@ class Snapshots(Endpoint):
         except RefusalError as refused:
             raise ConflictError(refused.message) from refused
         if isinstance(found, SnapshotJob):
-            address = f"{call.request.path}jobs/{found.pk}/"
-            return Response(SnapshotJobOut(found).data, status=202, headers={"Location": address})
+            return Response(SnapshotJobOut(found).data, status=202)
         return Response(SnapshotOut(found).data, status=201)
 
 

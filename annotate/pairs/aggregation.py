@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.db.models import Case, Expression, F, Func, Q, QuerySet, TextField, Value, When
@@ -26,6 +27,7 @@ from annotate.reports.recalled import recall_evidence
 from annotate.reports.reliability import ENOUGH_CHECKS, weights_of_votes
 
 LOOK_EVERY = 1_000  # comparisons
+EQUAL_TEXTS = Q(comparison__first__text=F("comparison__second__text"))
 
 
 class Pair(NamedTuple):
@@ -101,41 +103,62 @@ def aggregate(
     only: Q | None = None,
     *,
     at: datetime | None = None,
-    recalled: bool = False,
     look: Callable[[], None] = lambda: None,
 ) -> Aggregation:
     """Return the project's current judgments, or those of the moment `at`, as preference pairs.
 
-    `only` narrows the judgments. No text is loaded. With `recalled`, votes may count by figures that a page recalls.
-    `look` is called now and then. What it raises ends the aggregation.
+    `only` narrows the judgments. No text is loaded. `look` is called now and then. What it raises ends the aggregation.
     """
     pairs: list[Pair] = []
     ratings: list[Rating] = []
-    excluded: Counter[str] = Counter()
-    judgments = comparisons = 0
     settings = settings or PairSettings()
-    for decision in decide(project, settings, only, at=at, recalled=recalled):
-        if comparisons % LOOK_EVERY == 0:
+    tally = Tally(settings)
+    for decision in decide(project, settings, only, at=at):
+        if tally.comparisons % LOOK_EVERY == 0:
             look()
-        judgments += len(decision.votes)
-        comparisons += 1
+        tally.add(decision.made, decision.held_out, 1, len(decision.votes))
         if isinstance(decision.made, Pair):
             pairs.append(decision.made)
-        elif settings.both_bad == "ratings" and decision.made == "both_bad":
+        elif tally.gives_ratings(decision.made):
             ratings += _rate_both_bad(decision.votes, by_judgments=settings.weights == "judgments")
+    return Aggregation(pairs, tally.counts, ratings)
+
+
+class Tally:
+    """The counts of an aggregation, as they grow."""
+
+    def __init__(self, settings: PairSettings) -> None:
+        self._rates = settings.both_bad == "ratings"
+        self.judgments = self.comparisons = self.rated = 0
+        self._pairs: Counter[bool] = Counter()  # by whether they are held out
+        self._excluded: Counter[str] = Counter()
+
+    def add(self, made: object, held_out: bool, comparisons: int, judgments: int) -> None:
+        """Count comparisons of which `made` was made: a pair, or none for the reason that it names."""
+        self.comparisons += comparisons
+        self.judgments += judgments
+        if not isinstance(made, str):
+            self._pairs[held_out] += comparisons
+        elif self.gives_ratings(made):
+            self.rated += comparisons
         else:
-            excluded[decision.made] += 1
-    held_out = sum(pair.held_out for pair in pairs)
-    counts = {
-        "judgments": judgments,
-        "comparisons": comparisons,
-        "pairs": len(pairs),
-        "train": len(pairs) - held_out,
-        "held_out": held_out,
-        **({"rated": len(ratings) // 2} if ratings else {}),
-        "excluded": dict(sorted(excluded.items())),
-    }
-    return Aggregation(pairs, counts, ratings)
+            self._excluded[made] += comparisons
+
+    def gives_ratings(self, made: str) -> bool:
+        """Return whether both completions of a comparison that is no pair for this reason are rated."""
+        return self._rates and made == "both_bad"
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        return {
+            "judgments": self.judgments,
+            "comparisons": self.comparisons,
+            "pairs": self._pairs.total(),
+            "train": self._pairs[False],
+            "held_out": self._pairs[True],
+            **({"rated": self.rated} if self.rated else {}),
+            "excluded": dict(sorted(self._excluded.items())),
+        }
 
 
 def decide(
@@ -144,7 +167,6 @@ def decide(
     only: Q | None = None,
     *,
     at: datetime | None = None,
-    recalled: bool = False,
     equal: Container[int] | None = None,
     unwanted: Mapping[str, Q] | None = None,
 ) -> Iterator[Decision]:
@@ -154,9 +176,9 @@ def decide(
     `unwanted` are further conditions, by reason, on which a comparison becomes no pair.
     """
     settings = settings or PairSettings()
-    reliability = _weights(project, settings, at, recalled)
+    reliability = _weigh_votes(project, settings, at)
     outcome_of = outcomes(settings, reliability)
-    unfit = _unfit(settings, at, unwanted or {}, compare_texts=equal is None)
+    unfit = find_unfit(settings, at, unwanted or {}, equal=EQUAL_TEXTS if equal is None else None)
     about_form = {"", "untrainable", *(unwanted or {})}
     for comparison, some in groupby(_votes(project, settings, only or Q(), at, unfit), key=itemgetter(0)):
         votes = list(some)
@@ -169,16 +191,15 @@ def decide(
         yield Decision(comparison, row.first, made, votes, row.held_out)
 
 
-def _weights(
-    project: Project, settings: PairSettings, at: datetime | None, recalled: bool
-) -> dict[int, float] | None:
+def _weigh_votes(project: Project, settings: PairSettings, at: datetime | None) -> dict[int, float] | None:
     """Return the reliability by which votes count, None where all count the same."""
-    if settings.votes == "equal":
-        return None
-    enough = 0 if settings.votes == "reliability" else ENOUGH_CHECKS
-    return (
-        recall_evidence(project).weigh(enough) if recalled else weights_of_votes(project, at, enough=enough)
-    )
+    enough = enough_checks(settings)
+    return None if enough is None else weights_of_votes(project, at, enough=enough)
+
+
+def enough_checks(settings: PairSettings) -> float | None:
+    """Return how much is to be known of an annotator before votes are weighted, None if they never are."""
+    return {"equal": None, "reliability": 0.0}.get(settings.votes, ENOUGH_CHECKS)
 
 
 def _votes(
@@ -186,12 +207,16 @@ def _votes(
 ) -> Iterator[Vote]:
     """Yield the judgments, in the order of their comparisons."""
     all_of_them = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
-    judgments = all_of_them.filter(only, project=project)
-    if settings.policies:
-        judgments = judgments.filter(
-            comparison__first__policy__in=settings.policies, comparison__second__policy__in=settings.policies
-        )
-    return read_votes(judgments, unfit)
+    return read_votes(all_of_them.filter(only, of_policies(settings), project=project), unfit)
+
+
+def of_policies(settings: PairSettings) -> Q:
+    """Return the condition that both completions of a judgment's comparison are of the policies that are asked for."""
+    if not settings.policies:
+        return Q()
+    return Q(
+        comparison__first__policy__in=settings.policies, comparison__second__policy__in=settings.policies
+    )
 
 
 def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -> Iterator[Vote]:
@@ -209,22 +234,31 @@ def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -
     return map(Vote._make, stream_rows(rows.values_list(*columns)))
 
 
-def _unfit(
-    settings: PairSettings, at: datetime | None, unwanted: Mapping[str, Q], *, compare_texts: bool
+def find_unfit(
+    settings: PairSettings,
+    at: datetime | None = None,
+    unwanted: Mapping[str, Q] = MappingProxyType({}),
+    *,
+    equal: Q | None,
+    odd: Q | None = None,
 ) -> Case:
-    """Return the reason why a comparison becomes no pair whatever was judged, or no text."""
+    """Return the reason why a comparison becomes no pair whatever was judged, or no text.
+
+    `equal` is the condition that its completions say the same, None where the caller looks at that. `odd` is the
+    condition that it is untrainable, where the caller has a quicker one.
+    """
     kind = Comparison.Kind
     reasons = {
         "withdrawn": Q(comparison__withdrawn_at__lte=at) if at else ~Q(comparison__withdrawn_at=None),
         "repeat": Q(comparison__kind=kind.REPEAT),
         "gold": Q(comparison__kind=kind.GOLD),
-        "equal": Q(comparison__first__text=F("comparison__second__text")),
-        "untrainable": untrainable(),
+        "equal": equal or Q(),
+        "untrainable": odd or untrainable(),
         **unwanted,
     }
     allowed = {
         "gold": settings.include_gold,
-        "equal": not compare_texts,
+        "equal": equal is None,
         "untrainable": settings.include_untrainable,
     }
     found = (When(asked, then=Value(reason)) for reason, asked in reasons.items() if not allowed.get(reason))
@@ -268,21 +302,24 @@ BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Python knows n
 IMAGE, CALLS, REASONING = '"type": "image_url"', '"tool_calls": ', '"reasoning_content": '  # as JSON has them
 
 
-def untrainable() -> Q:
+OF_JUDGMENT = "comparison__"  # the path from a judgment to its comparison
+
+
+def untrainable(path: str = OF_JUDGMENT) -> Q:
     """Return the condition that a comparison holds images, or a completion of several messages."""
-    return has_images() | has_several_messages()
+    return has_images(path) | has_several_messages(path)
 
 
-def has_images() -> Q:
+def has_images(path: str = OF_JUDGMENT) -> Q:
     """Return the condition that the prompt or a completion of a comparison holds images."""
-    return Q(comparison__prompt__has_images=True) | _any_completion_has(IMAGE)
+    return Q(**{f"{path}prompt__has_images": True}) | _any_completion_has(IMAGE, path)
 
 
-def has_several_messages() -> Q:
+def has_several_messages(path: str = OF_JUDGMENT) -> Q:
     """Return the condition that a completion of a comparison is several messages."""
     found = Q()
     for side in SIDES:
-        found |= Q(**{f"comparison__{side}__messages__1__isnull": False})
+        found |= Q(**{f"{path}{side}__messages__1__isnull": False})
     return found
 
 
@@ -320,11 +357,11 @@ class _Stripped(Func):
         return self.as_sql(compiler, connection, function="BTRIM")
 
 
-def _any_completion_has(json: str) -> Q:
+def _any_completion_has(json: str, path: str = OF_JUDGMENT) -> Q:
     found = Q()
     for side in SIDES:
-        is_chat = Q(**{f"comparison__{side}__messages__isnull": False})
-        found |= is_chat & Q(Contains(Cast(f"comparison__{side}__messages", TextField()), json))
+        is_chat = Q(**{f"{path}{side}__messages__isnull": False})
+        found |= is_chat & Q(Contains(Cast(f"{path}{side}__messages", TextField()), json))
     return found
 
 

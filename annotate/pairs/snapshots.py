@@ -56,15 +56,18 @@ def take_snapshot(
     settings: PairSettings | None = None,
     *,
     at: datetime | None = None,
+    only: Q | None = None,
     watch: Watch | None = None,
 ) -> Snapshot:
     """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists.
+
+    `only` narrows the judgments.
 
     Annotators who judge meanwhile lock judgments, and what is forgotten meanwhile is none of its pairs: it looks again.
     If the account of `by` is deleted meanwhile, it names no one.
     """
     settings, watch = settings or PairSettings(), watch or Watch()
-    found = aggregate(project, settings, at=at, look=watch.aggregating)
+    found = aggregate(project, settings, only, at=at, look=watch.aggregating)
     watch.aggregated(len(found.pairs) + len(found.ratings))
     digest = _digest(found, watch)
     with transaction.atomic():

@@ -48,27 +48,32 @@ def recall_evidence(project: Project) -> Evidence:
     return recall(project, "evidence", measure)
 
 
-# What was read so far, and the equal ones of it.
+# What was read so far, and those of it that meet the condition.
 _NONE_YET: tuple[State, frozenset[int]] = ((0, 0, None), frozenset())
 
 
 def recall_equal(project: Project) -> frozenset[int]:
-    """Return the comparisons whose completions say the same. They never change.
+    """Return the comparisons whose completions say the same.
 
     It is for figures of a page. What leaves is compared when its texts are read.
     """
-    key = f"pairs of equal texts:{project.pk}:{project.created_at}".replace(" ", "T")
+    return recall_comparisons(project, "pairs of equal texts", Q(first__text=F("second__text")))
+
+
+def recall_comparisons(project: Project, name: str, condition: Q) -> frozenset[int]:
+    """Return the comparisons that meet a condition on their prompts and completions, which never change."""
+    key = f"{name}:{project.pk}:{project.created_at}".replace(" ", "T")
     comparisons = Comparison.objects.filter(project=project)
-    state, equal = cache.get(key) or _NONE_YET
+    state, those = cache.get(key) or _NONE_YET
     if _state(comparisons.filter(pk__lte=state[1])) != state:  # some are gone, or came late
-        state, equal = _NONE_YET
+        state, those = _NONE_YET
     count, newest, _made = state
     new_count, new_newest, made = _state(comparisons.filter(pk__gt=newest))
     if new_count:
-        found = comparisons.filter(pk__gt=newest, first__text=F("second__text"))
-        equal |= frozenset(found.values_list("pk", flat=True))
-        cache.set(key, ((count + new_count, new_newest, made), equal), A_DAY)
-    return equal
+        found = comparisons.filter(condition, pk__gt=newest)
+        those |= frozenset(found.values_list("pk", flat=True))
+        cache.set(key, ((count + new_count, new_newest, made), those), A_DAY)
+    return those
 
 
 def _state(comparisons: QuerySet[Comparison]) -> State:

@@ -20,13 +20,16 @@ from primitives.statistics import Share
 
 ENOUGH_CHECKS = 10  # known answers' worth of evidence on an annotator, before votes are weighted
 ENOUGH_GATED = 10  # votes of others in a gate, before they say which policy is better
-Source = Callable[[Project], Mapping[int, list[Check]]]
+Source = Callable[[Project, datetime | None], Mapping[int, list[Check]]]
 
 _SOURCES: dict[str, Source] = {}
 
 
 def add_source(name: str, source: Source) -> None:
-    """Let `source` say of each annotator's votes with what chance they are right, by evidence of its own."""
+    """Let `source` say of each annotator's votes with what chance they are right, by evidence of its own.
+
+    It is asked for what is known now, or was known at a moment.
+    """
     _SOURCES[name] = source
 
 
@@ -74,12 +77,12 @@ class Evidence:
 
 
 def collect(project: Project, at: datetime | None = None) -> Evidence:
-    """Return the evidence as it is, or as it was at a moment. Added sources know the present alone."""
+    """Return the evidence as it is, or as it was at a moment."""
     return Evidence(
         agreement.meetings(project, at=at),
         agreement.gold_accuracy(project, at=at),
         gate_checks(project, at),
-        {} if at else {name: source(project) for name, source in _SOURCES.items()},
+        {name: source(project, at) for name, source in _SOURCES.items()},
     )
 
 

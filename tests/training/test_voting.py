@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from annotate.models import Comparison
 from annotate.pairs.settings import PairSettings
@@ -73,6 +74,18 @@ def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner,
         round_ = make_round("cancelled")
         Round.objects.filter(pk=round_.pk).update(summary=summary)
     assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3), Check(0.95, 2)]}
+
+
+def test_a_moment_knows_the_probe_that_had_ended_by_then(make_round, ready_project, owner, make_comparisons):
+    say(owner, make_comparisons(1)[0], "first")
+    moments = []
+    for chance in (0.8, 0.9):
+        moments.append(timezone.now())
+        summary = {"probe": {"checks": {pseudonym(owner.pk): [[chance, 3]]}}}
+        Round.objects.filter(pk=make_round("cancelled").pk).update(summary=summary)
+    assert collect(ready_project, moments[0]).added["probe"] == {}
+    assert collect(ready_project, moments[1]).added["probe"] == {owner.pk: [Check(0.8, 3)]}
+    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.9, 3)]}
 
 
 def test_what_an_archive_says_of_a_probe_is_checked(make_round, ready_project, owner, make_comparisons):

@@ -49,8 +49,8 @@ class Rounds(Endpoint):
 
     @operation(
         "Start a round",
-        "It trains on a snapshot of the judgments of this moment. It starts from the project's base policy, unless"
-        " `start_from` names another.",
+        "It trains on the judgments of this moment. In a large project a worker freezes their pairs: `snapshot` is"
+        " null until then. It starts from the project's base policy, unless `start_from` names another.",
         scope=Scope.ADMIN,
         roles=ADMINS,
         takes=RoundIn,

@@ -113,7 +113,10 @@ class DryRunOut(serializers.ModelSerializer[DryRun]):
 
 
 class RoundOut(serializers.ModelSerializer[Round]):
-    """A round. `result_policy` is the policy that it made, once it is ready for a decision."""
+    """A round. `result_policy` is the policy that it made, once it is ready for a decision.
+
+    `snapshot` is null in a round that only writes, and while a worker has yet to freeze the pairs.
+    """
 
     EXAMPLE = {
         "number": 2, "state": "training", "trains": True, "snapshot": "9f86d081884c7d65", "start_policy": "starter",

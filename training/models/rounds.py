@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ class Round(models.Model):
     A round that does not train (`trains`) is sampling alone: its starting policy writes comparisons, as the first of
     a project. It has no snapshot and makes no policy, so nothing is decided about it.
 
+    A round of many judgments is queued without its snapshot, which its worker takes first. The snapshot holds what was
+    judged until `judged_until`, whenever that is.
+
     `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while it has the
     latest number, so one that was thought dead cannot disturb its successor.
     """
@@ -60,6 +64,7 @@ class Round(models.Model):
         CANCELLED = "cancelled", _("Cancelled")
         WRITTEN = "written", _("Written")  # the end of a round that only writes
 
+    FREEZING = "freezing"  # the phase before a worker has frozen the pairs
     RUNNING = (State.TRAINING, State.SAMPLING)  # a worker has it
     LIVE = (State.QUEUED, *RUNNING)  # can be cancelled, and can fail
     DECIDED = (State.PROMOTED, State.REJECTED)
@@ -141,6 +146,9 @@ class Round(models.Model):
         site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_judgment = models.BigIntegerField(
+        null=True, editable=False, help_text=_("The id of the newest judgment of all, when it was started.")
+    )
     started_at = models.DateTimeField(null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -156,8 +164,11 @@ class Round(models.Model):
                 name="one_open_round_per_project",
             ),
             models.CheckConstraint(
-                condition=Q(state__in=["cancelled", "failed"]) | Q(snapshot__isnull=False) | Q(trains=False),
-                name="queued_rounds_have_a_snapshot",
+                condition=Q(snapshot__isnull=False)
+                | Q(trains=False)
+                | Q(state__in=["queued", "cancelled", "failed"])
+                | Q(state="training", phase="freezing"),
+                name="rounds_that_train_have_a_snapshot",
             ),
             models.CheckConstraint(
                 condition=~Q(state__in=["ready", "promoted", "rejected"]) | Q(result_policy__isnull=False),
@@ -213,6 +224,30 @@ class Round(models.Model):
         return self.against or (self.start_policy if self.trains else None)
 
     @property
+    def origin(self) -> Round:
+        """Return the round whose start says what it trains on: itself, or the one that it does over."""
+        return self.retrains.origin if self.retrains else self
+
+    @property
+    def judged_until(self) -> datetime:
+        """Return the moment whose judgments it trains on."""
+        return self.origin.created_at
+
+    @property
+    def was_here(self) -> Q:
+        """Return the condition on judgments that were here at that moment. An import may bring older ones later.
+
+        People's are told by their times alone: one that is being edited at that moment has its new id a little later.
+        """
+        last = self.origin.last_judgment
+        return Q() if last is None else Q(import_batch="") | Q(pk__lte=last)
+
+    @property
+    def lacks_snapshot(self) -> bool:
+        """Return whether a worker has yet to freeze its pairs."""
+        return self.trains and self.snapshot_id is None
+
+    @property
     def is_live(self) -> bool:
         return self.state in self.LIVE
 
@@ -230,8 +265,7 @@ class Round(models.Model):
 
     @property
     def can_resume(self) -> bool:
-        """Return whether it failed with all that a worker needs to go on with it."""
-        return self.state == self.State.FAILED and (self.snapshot_id is not None or not self.trains)
+        return self.state == self.State.FAILED
 
     @property
     def run_dir(self) -> Path:
@@ -241,7 +275,7 @@ class Round(models.Model):
     def unseen(self) -> str:
         """Return the folder below var/ that a worker wrote and this machine does not see; empty if it does."""
         has_ended_well = self.state in (*self.DECIDED, self.State.READY, self.State.WRITTEN)
-        if not (has_ended_well or self.phase):  # before the first phase there is no folder anywhere
+        if not has_ended_well and self.phase in ("", self.FREEZING):  # there is no folder anywhere yet
             return ""
         wanted = f"{self.folder}/adapter" if self.result_policy_id else self.folder
         if (Path(site.VAR) / wanted).is_dir():

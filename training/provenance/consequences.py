@@ -147,7 +147,9 @@ def find_consequences(target: Target) -> Consequences:
     pairs, ratings = target.pairs, target.ratings
     holding = pairs.order_by().values("snapshot").union(ratings.order_by().values("snapshot"))
     snapshots = list(Snapshot.objects.filter(pk__in=holding).order_by("pk"))
-    trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related("snapshot")
+    trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related(
+        "snapshot", "retrains"
+    )
     shaped = {snapshot.pk for snapshot in snapshots}
     rounds = [
         round_
@@ -178,8 +180,9 @@ def find_consequences(target: Target) -> Consequences:
 def _could_have_counted(target: Target, round_: Round) -> bool:
     """Return whether a verdict stood when the round began that can have kept a comparison out of its pairs."""
     stood = target.judgments.filter(
-        pk__in=Judgment.objects.standing_at(round_.created_at).opinions().values("pk"),
-        created_at__lte=round_.created_at,
+        round_.was_here,
+        pk__in=Judgment.objects.standing_at(round_.judged_until).opinions().values("pk"),
+        created_at__lte=round_.judged_until,
     )
     settings = round_.chosen("pairs")
     if not settings.get("include_gold") and settings.get("votes", "equal") == "equal":

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Judgment, Project, Snapshot
-from annotate.pairs.aggregation import aggregate
+from annotate.pairs.counts import count_pairs
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
+from training.engine.config import TrainConfig
 from training.models import Round
 from training.rounds.plan import Plan
 from training.rounds.starts import RoundError, usual_start
@@ -59,7 +61,7 @@ class Readiness:
 def find_readiness(project: Project) -> Readiness:
     """Return how ready a project is, by its own settings. Raises RoundError if no round can start from its policy."""
     plan = Plan.for_project(project, usual_start(project), {})
-    account = Account.from_counts(aggregate(project, plan.pairs, recalled=True).counts)
+    account = Account.from_counts(count_pairs(project, plan.pairs))
     last = project.rounds.filter(result_policy__isnull=False).first()
     return Readiness(
         account=account,
@@ -72,7 +74,7 @@ def find_readiness(project: Project) -> Readiness:
 def _may_have_enough(project: Project, chosen: PairSettings) -> bool:
     """Return whether the settings that keep the most judgments give enough pairs."""
     widest = replace(chosen, ties="half", min_judgments=1, include_too_fast=True)
-    return bool(aggregate(project, widest, recalled=True).counts["train"] >= MIN_PAIRS)
+    return bool(count_pairs(project, widest)["train"] >= MIN_PAIRS)
 
 
 def _judgments_since(project: Project, round_: Round) -> int:
@@ -80,16 +82,22 @@ def _judgments_since(project: Project, round_: Round) -> int:
     return later.count()
 
 
-def describe_trained(snapshot: Snapshot) -> str:
-    """Return what a round trains on, in words. Raises RoundError for too few pairs.
+def describe_trained(snapshot: Snapshot | None, config: TrainConfig) -> str:
+    """Return what a round trains on, in words. Raises RoundError for pairs that it cannot train on.
 
     Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
     """
+    if snapshot is None:
+        return "A worker is to freeze the pairs"
     count = snapshot.pairs.filter(held_out=False).count()
     if count < MIN_PAIRS:
         raise _too_few_pairs(count)
+    goes_by_loss = config.early_stop or config.keep == "best"
+    if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
+        sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
+        raise RoundError(sentence, "early_stop" if config.early_stop else "keep")
     ratings = snapshot.ratings.filter(held_out=False).count()
-    return f"{count} pairs and {ratings} single ratings" if ratings else f"{count} pairs"
+    return f"{count} pairs{f' and {ratings} single ratings' if ratings else ''} to train on"
 
 
 def _too_few_pairs(count: int) -> RoundError:

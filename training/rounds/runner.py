@@ -20,6 +20,7 @@ from training.rounds import child_process, state_machine, workers
 from training.rounds.finishing import RoundLostError, finish, previous_files, probing_files
 from training.rounds.phases.assisting import assist, is_assisted
 from training.rounds.phases.choosing import choose_comparisons, fit_probe, wants_probe
+from training.rounds.phases.freezing import freeze
 from training.rounds.phases.sampling import sample
 from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
@@ -109,7 +110,7 @@ def _deliver_last(round_: Round, courier: Courier) -> bool:
 
 
 def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
-    """Write the files that `train` reads. On a later attempt they are there already, and stay."""
+    """Freeze the pairs, and write the files that `train` reads. What is there since an earlier attempt stays."""
     # Lost before it began: the child and the files are the successor's.
     if not state_machine.heartbeat(round_):
         raise RoundLostError
@@ -119,6 +120,8 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
     if round_.attempts == 1 and files.root.exists():
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
+    if round_.lacks_snapshot:
+        freeze(round_)
     plan = Plan.from_dict(round_.settings)
     if courier and courier.is_active:
         state_machine.heartbeat(round_, phase="fetching")

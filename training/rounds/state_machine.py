@@ -10,7 +10,8 @@ are stored as they are written, so they are not marked for translation. RoundErr
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -20,9 +21,9 @@ from django.db.models import Max
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
-from annotate.models import Policy, Project, Snapshot, User
+from annotate.models import Judgment, Policy, Project, Snapshot, User
 from annotate.models.conflicts import again_on_race
-from annotate.pairs.snapshots import take_snapshot
+from annotate.pairs.frozen.jobs import take_at_once
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
@@ -107,46 +108,27 @@ def start(
     against: Policy | None = None,
     begin: Policy | None = None,
 ) -> Round:
-    """Queue a round that trains on a snapshot of the judgments of this moment.
+    """Queue a round that trains on the judgments of this moment. Where they are many, its worker freezes their pairs.
 
     It trains from the policy `begin`, by default from the project's base policy, which is its reference too: a fixed
     one, however many rounds there were. `chosen` lies over the project's defaults; `Plan.for_project` lists its keys.
     Its gate compares with the current policy, or with the one that is named by `against`. Raises RoundError, naming
-    the field at fault, if the round cannot be queued. Nothing is changed then.
+    the field at fault, if the round cannot be queued. Nothing is changed then. Of pairs that its worker freezes, too
+    few are seen there, and the round fails.
     """
-    _policy, checked = _plan_training(Project.objects.get(pk=project.pk), begin, chosen or {})
-    check_model(checked)  # which opens files, so the project is not locked yet
-    with transaction.atomic():
-        project = _locked(project)
-        check_not_archived(project)
-        policy, plan = _plan_training(project, begin, chosen or {})
-        _check_anew(plan, checked)
+
+    def plan_training(project: Project) -> tuple[Policy, Plan]:
+        policy = named_start(project, begin) if begin else usual_start(project)
+        return policy, Plan.for_project(project, policy, chosen or {})
+
+    with _planned(project, plan_training) as (policy, plan):
         workers.check_devices(plan.processes)
-        _check_free(project)
-        against = against or policy.project.current_policy
-        against = None if against == policy else against  # which a round without another one compares with
-        check_opponent(policy, against)
-        hold_out_enough(project)
-        snapshot = take_snapshot(project, by, plan.pairs)
-        message = f"{describe_trained(snapshot)} to train on."
-        goes_by_loss = plan.config.early_stop or plan.config.keep == "best"
-        if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
-            sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
-            raise RoundError(sentence, "early_stop" if plan.config.early_stop else "keep")
-        return _queue(policy, plan, by, message, snapshot=snapshot, against=against)
-
-
-def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
-    """Plan a round that trains, from `begin` or the base policy. Raises RefusalError."""
-    policy = named_start(project, begin) if begin else usual_start(project)
-    policy.project = project
-    return policy, Plan.for_project(project, policy, chosen)
-
-
-def _check_anew(plan: Plan, checked: Plan) -> None:
-    """Check the model of a plan unless it is that of a `checked` one, made before the project was locked."""
-    if plan.config != checked.config:
-        check_model(plan)
+        opponent = against or policy.project.current_policy
+        opponent = None if opponent == policy else opponent  # which a round without another one compares with
+        check_opponent(policy, opponent)
+        snapshot = take_at_once(policy.project, by, plan.pairs)
+        message = f"{describe_trained(snapshot, plan.config)}."
+        return _queue(policy, plan, by, message, snapshot=snapshot, against=opponent)
 
 
 @again_on_race
@@ -165,9 +147,9 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
     with transaction.atomic():
         project = _locked(original.project)
         _check_free(project)
-        snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
+        snapshot = take_at_once(project, by, plan.pairs, at=original.judged_until, only=original.was_here)
         policy.project = project
-        message = f"{describe_trained(snapshot)} to train on, without what was forgotten of round {original.number}."
+        message = f"{describe_trained(snapshot, plan.config)}, without what was forgotten of round {original.number}."
         current = project.current_policy
         against = None if current == policy else current
         check_opponent(policy, against)
@@ -200,23 +182,40 @@ def write(
     def plan_writing(project: Project) -> tuple[Policy, Plan]:
         wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
         writer = check_writer(wanted)
-        writer.project = project
         return writer, Plan.for_writing(project, writer, count, sampling, choosing)
 
-    writer, checked = plan_writing(Project.objects.get(pk=project.pk))
-    if not is_endpoint(writer):
-        check_model(checked)  # which opens files, so the project is not locked yet
+    with _planned(project, plan_writing) as (writer, plan):
+        check_opponent(writer, against)
+        message = f"{count} comparison{'' if count == 1 else 's'} to write."
+        return _queue(writer, plan, by, message, trains=False, against=against)
+
+
+@contextmanager
+def _planned(
+    project: Project, make_plan: Callable[[Project], tuple[Policy, Plan]]
+) -> Iterator[tuple[Policy, Plan]]:
+    """Yield the policy that a round starts from, and its plan, in a transaction with the project locked.
+
+    Both are made twice: files of models are opened before the project is locked. Raises RefusalError.
+    """
+    policy, checked = make_plan(Project.objects.get(pk=project.pk))
+    _check_weights(policy, checked)
     with transaction.atomic():
         project = _locked(project)
         check_not_archived(project)
-        writer, plan = plan_writing(project)
-        if not is_endpoint(writer):
-            _check_anew(plan, checked)
+        policy, plan = make_plan(project)
+        policy.project = project
+        if plan.config != checked.config:
+            _check_weights(policy, plan)
         _check_free(project)
-        check_opponent(writer, against)
         hold_out_enough(project)
-        message = f"{count} comparison{'' if count == 1 else 's'} to write."
-        return _queue(writer, plan, by, message, trains=False, against=against)
+        yield policy, plan
+
+
+def _check_weights(policy: Policy, plan: Plan) -> None:
+    """Check the model of a plan, unless a server writes. Raises RoundError."""
+    if not is_endpoint(policy):
+        check_model(plan)
 
 
 def _locked(project: Project) -> Project:
@@ -252,6 +251,7 @@ def _queue(
                 folder=f"runs/{project.slug}-{number}",
                 processes=plan.processes or 0,
                 gate_level=next_level(project) if trains else None,
+                last_judgment=Judgment.objects.aggregate(last=Max("pk"))["last"],
                 created_by=by,
             )
     except IntegrityError:  # another one was resumed meanwhile, which does not lock the project
@@ -349,7 +349,7 @@ def claim_round(round_id: int, worker: str) -> Round | None:
             worker=worker,
             heartbeat_at=Now(),
             started_at=Coalesce("started_at", Now()),
-            phase="",
+            phase=Round.FREEZING if round_.lacks_snapshot else "",
             seconds_left=None,
         )
     return round_ if claimed else None
@@ -359,6 +359,15 @@ def heartbeat(round_: Round, **progress: Any) -> bool:
     """Record that the worker is alive, and its progress. Return False if the round is no longer this worker's."""
     mine = Round.objects.filter(pk=round_.pk, attempts=round_.attempts, state__in=Round.RUNNING)
     return mine.update(heartbeat_at=Now(), **progress) == 1
+
+
+def record_snapshot(round_: Round, snapshot: Snapshot, message: str) -> bool:
+    """Record the pairs of the worker's own round. Return False if it is no longer this worker's."""
+    with transaction.atomic():
+        is_mine = heartbeat(round_, snapshot=snapshot, phase="", step=0, total_steps=0)
+        if is_mine:
+            note(round_, State(round_.state), message, None)
+    return is_mine
 
 
 def advance(round_: Round, to: State, **fields: Any) -> bool:

@@ -95,6 +95,7 @@ def duration(seconds: float | str | None) -> str:
 PHASES = {
     "": gettext_lazy("Starting"),
     "starting": gettext_lazy("Starting"),
+    "freezing": gettext_lazy("Freezing the pairs"),
     "loading": gettext_lazy("Loading the model"),
     "reference": gettext_lazy("Scoring pairs with the reference"),
     "training": gettext_lazy("Training"),

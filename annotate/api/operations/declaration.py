@@ -56,7 +56,8 @@ class Operation:
     """A declaration. `details` go on where the summary ends.
 
     `roles` is None for what is of no project, and empty for every member of one. `takes` checks the body. `body`
-    describes one that the operation checks itself. `later` is the shape of a 202, the answer where it takes long.
+    describes one that the operation checks itself. `later` is the shape of a 202, the answer where it takes long,
+    and `later_at` the address below the operation's own where that is asked for again, by the fields of the shape.
     `query` is a form of filters, whose errors name their filter. An operation that `has_key` is answered once for
     each key. An answer that `has_etag` is not sent again to a client that has it. One that `keeps` an ETag of its own
     sees to that itself. `refused` is the shape of its errors in the body, if it has more to say than others.
@@ -72,6 +73,7 @@ class Operation:
     gives: Gives = None
     status: int = 200
     later: type[Serializer[Any]] | None = None
+    later_at: str = ""
     query: type[forms.Form] | None = None
     has_key: bool = False
     has_etag: bool = False
@@ -136,6 +138,8 @@ def operation(
                 return handler(endpoint, call, **address)
 
             answer = answer_once(request, act) if declaration.has_key else act()
+            if declaration.later_at and isinstance(answer, Response) and answer.status_code == 202:
+                answer["Location"] = request.path + declaration.later_at.format_map(answer.data)
             return _with_etag(request, answer) if declaration.has_etag else answer
 
         respond.operation = declaration  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Q
@@ -45,12 +45,27 @@ def freeze(
     `send` tells a worker once the row of a job is there. Raises RefusalError if too many wait.
     """
     settings = settings or PairSettings()
-    if not is_large(project):
-        try:
-            return take_snapshot(project, by, settings, watch=_Deadline())
-        except TooLongError:  # few judgments of long texts
-            pass
-    return request(project, by, settings, send)
+    return take_at_once(project, by, settings) or request(project, by, settings, send)
+
+
+def take_at_once(
+    project: Project,
+    by: User | None,
+    settings: PairSettings,
+    *,
+    at: datetime | None = None,
+    only: Q | None = None,
+) -> Snapshot | None:
+    """Take a snapshot as `take_snapshot` does. Return None if it takes longer than a request should.
+
+    That is known of a large project before it is begun. Few judgments may have long texts.
+    """
+    if is_large(project):
+        return None
+    try:
+        return take_snapshot(project, by, settings, at=at, only=only, watch=_Deadline())
+    except TooLongError:
+        return None
 
 
 @again_on_race

@@ -78,6 +78,14 @@ def test_the_api_answers_with_a_job_and_then_its_digest(large, researcher, clien
     assert refused.json()["error"] == "This snapshot is already taken, was cancelled or failed."
 
 
+def test_an_answer_that_is_replayed_says_where_its_job_is(large, researcher, client_for):
+    client, key = client_for(researcher), {"Idempotency-Key": "one"}
+    made, again = (client.post(API, {}, content_type="application/json", headers=key) for _ in range(2))
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (again.status_code, again.json()) == (202, made.json())
+    assert again.headers["Location"] == made.headers["Location"] == f"{API}jobs/{made.json()['id']}/"
+
+
 def test_a_small_project_gets_its_snapshot_at_once(judged, researcher, client_for):
     client = client_for(researcher)
     made = client.post(API, {}, content_type="application/json")
