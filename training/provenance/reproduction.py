@@ -147,8 +147,8 @@ def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
         where = "It comes with Whetstone."
     elif config.base_model == base_models.SMOLLM2:
         where = (
-            "`make demo MODEL=smollm2` makes its folder, `var/models/smollm2`. Set `base_model` in `config.json` to its "
-            "path; `result/done.json` has the hashes of its files."
+            "`make demo MODEL=smollm2` makes its folder, `var/models/smollm2`. Put its path into `config.json` as "
+            "`base_model`; `result/done.json` has the hashes of its files."
         )
     elif is_path(Plan.from_dict(round_.settings).config.base_model):
         where = (

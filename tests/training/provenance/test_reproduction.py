@@ -148,5 +148,5 @@ def test_the_chat_model_of_the_demo_is_not_looked_for_on_the_hub(make_round: Any
     round_ = make_round("promoted")
     config = replace(Plan.of_round(round_.settings).config, base_model="smollm2")
     told = reproduction._readme(round_, config, None)
-    assert "`make demo MODEL=smollm2` makes its folder, `var/models/smollm2`. Set `base_model`" in told
+    assert "`make demo MODEL=smollm2` makes its folder, `var/models/smollm2`. Put its path" in told
     assert "Hugging Face" not in told
