@@ -6,6 +6,7 @@ between leaves notes, which the next sweep carries out.
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import transaction
 
@@ -62,7 +63,7 @@ def sweep() -> None:
 def _rewrite_report(folder: str) -> list[str]:
     """Take what a probe said of annotators out of done.json. Return its name if it could not be replaced."""
     done = Folder(folder).read_done()
-    probe = done.get("probe")
+    probe: Any = done.get("probe")
     if not names_people(probe):
         return []
     try:
