@@ -28,7 +28,7 @@ from training.models import StoredFile
 from training.provenance.archive_format import PEOPLE, TABLES, Table
 from training.provenance.archive_reader import LONGEST_LINE, ArchiveError, ArchiveReader, line_error
 from training.provenance.restoration import Restoration, insert_rows
-from training.storage import placing
+from training.storage import folders, placing
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 
@@ -244,9 +244,11 @@ def _place(aside: Path, placed: list[str]) -> None:
             raise ArchiveError(
                 _("%(folder)s exists already; choose another --slug.") % {"folder": folder.name}
             )
-        placed.append(f"runs/{folder.name}")
-        placing.place(folder, placed[-1])
-        placing.settle(placed[-1])
+        name = f"runs/{folder.name}"
+        placing.place(folder, name)
+        placed.append(name)
+        folders.store(name)
+        placing.settle(name)
 
 
 def _remove(placed: list[str]) -> None:

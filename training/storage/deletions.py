@@ -4,6 +4,7 @@ A note is a row of `StoredFile` in a folder that no round has. It goes with the 
 between leaves notes, which the next sweep carries out.
 """
 
+import json
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from training.models import Round, StoredFile
 from training.storage import folders
 from training.storage.folders import Folder
 from training.storage.hiding import names_people, rename_people
+from training.storage.objects import StorageFaultError
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +64,17 @@ def sweep() -> None:
 
 def _rewrite_report(folder: str) -> list[str]:
     """Take what a probe said of annotators out of done.json. Return its name if it could not be replaced."""
-    done = Folder(folder).read_done()
-    probe: Any = done.get("probe")
-    if not names_people(probe):
+    file = Folder(folder).find(REPORT)
+    if file is None:
         return []
     try:
-        content = to_json(done | {"probe": rename_people(probe, {})}, indent=2) + "\n"
-        folders.rewrite(folder, REPORT, content.encode())
-    except OSError as error:
+        done: Any = json.loads(file.read_bytes())
+        if isinstance(done, dict) and names_people(done.get("probe")):
+            content = to_json(done | {"probe": rename_people(done["probe"], {})}, indent=2) + "\n"
+            folders.rewrite(folder, REPORT, content.encode())
+    except ValueError:  # says nothing that a page could show
+        return []
+    except (OSError, StorageFaultError) as error:
         logger.error("%s/%s names who was forgotten, and could not be replaced: %s", folder, REPORT, error)
         return [f"{folder}/{REPORT}"]
     return []

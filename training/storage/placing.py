@@ -36,9 +36,9 @@ def folder_aside() -> Iterator[Path]:
 
 
 def place(folder: Path, name: str) -> None:
-    """Move a folder from aside to its name below var/, marked, and store its files. Raises OSError.
+    """Move a folder from aside to its name below var/, marked. Raises OSError, with what was there before in its place.
 
-    Call `settle` with the rows that name it, or `drop`.
+    Store its files then, and call `settle` with the rows that name it, or `drop`.
     """
     target, root = Path(site.VAR) / name, Path(site.VAR) / Folder(name).root
     if target == root:
@@ -48,7 +48,6 @@ def place(folder: Path, name: str) -> None:
         (root / MARK).touch()
     folder.rename(target)
     sync_directory(target.parent)
-    folders.store(name)
 
 
 def settle(name: str) -> None:

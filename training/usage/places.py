@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from training.rounds.starts import adapter_folder
-from training.storage import placing
+from training.storage import folders, placing
 from training.storage.folders import Folder
 
 
@@ -44,8 +44,9 @@ def keep_adapter(project: Project, aside: Path) -> str:
     It is marked until the policy is committed, as `placing` has it.
     """
     name = f"runs/{project.slug}-brought-{uuid.uuid4().hex[:12]}/adapter"
+    placing.place(aside, name)
     try:
-        placing.place(aside, name)
+        folders.store(name)
     except BaseException:
         placing.drop(name)
         raise

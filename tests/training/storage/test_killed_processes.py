@@ -173,6 +173,15 @@ def test_an_adapter_that_cannot_be_stored_leaves_nothing(
     assert list(var.glob("runs/*")) == []
 
 
+def test_a_folder_that_was_there_before_is_not_replaced(var: Path) -> None:
+    name = "runs/reviews-9"
+    (var / name).mkdir()
+    (var / name / "pairs.jsonl").write_text("of another process")
+    with placing.folder_aside() as aside, pytest.raises(OSError, match="not empty"):
+        placing.place(aside, name)
+    assert [path.name for path in (var / name).iterdir()] == ["pairs.jsonl"]
+
+
 def test_folders_aside_are_swept_after_days(var: Path) -> None:
     aside = var / "runs" / f"{folders.ASIDE}killed"
     aside.mkdir()
