@@ -16,6 +16,19 @@ OBJECT_LIMIT = 64 * 1024  # characters of JSON typed into a form
 _refuse_null = ProhibitNullCharactersValidator()
 
 
+class ProseField(forms.CharField):
+    """A text of several lines. A browser sends other line ends than those that it was shown, which changes nothing."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return text.replace("\r\n", "\n") if isinstance(text, str) else text
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.to_python(initial), data)
+
+
 class LinesField(forms.CharField):
     """A JSON list of short phrases, edited as text with one phrase a line."""
 

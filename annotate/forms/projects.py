@@ -8,7 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotate.forms.aspects import AspectRow, AspectsField, current_aspects
-from annotate.forms.fields import LinesField, ObjectField
+from annotate.forms.fields import LinesField, ObjectField, ProseField
 from annotate.judgments.aspects import count_holders
 from annotate.models import Project
 from annotate.projects import base_models, settings_checks
@@ -140,6 +140,7 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
                 "prompts imported from now on, so that a prompt never changes sides."
             ),
         }
+        field_classes = {"guidelines": ProseField}
         widgets = {
             "guidelines": forms.Textarea(attrs={"rows": 14, "spellcheck": "true"}),
             "min_seconds": forms.NumberInput(attrs={"min": "0"}),

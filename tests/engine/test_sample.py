@@ -17,7 +17,7 @@ from training.engine.identity import digest
 from training.engine.model.base import load_base
 from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.sample import sample, seed_of
+from training.engine.sample import _Progress, sample, seed_of
 from training.engine.sampling.decoding import Generation
 from training.engine.sampling.grouping import Request
 from training.engine.sampling.stopping import decode
@@ -465,3 +465,14 @@ def test_a_stop_string_ends_a_completion_and_is_not_part_of_it(sampled, tiny_mod
                 expected = logprob(tiny_model, None, head, one["token_ids"])
                 assert one["logprob"] == pytest.approx(expected, abs=1e-3)
     assert seen == {True, False}
+
+
+def test_the_time_left_is_told_anew_once_it_is_over(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer than the first tokens promised."""
+    run, clock = make_run("run"), iter([0.0, 10.0, 100.0, 110.0])
+    monkeypatch.setattr("training.engine.sample.time.monotonic", lambda: next(clock))
+    progress, left = _Progress(run), []
+    for done, share in ((1, 0.5), (2, 0.6), (3, 0.9)):
+        progress(done, 4, share)
+        left.append(json.loads(run.progress_file.read_text())["eta_seconds"])
+    assert left == pytest.approx([10.0, 100 / 0.6 - 100, 110 / 0.9 - 110])

@@ -315,7 +315,8 @@ def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
 class _Progress:
     """The progress of writing, in progress.json, at most twice a second.
 
-    The time left goes by tokens, and never grows: groups begin with the slowest, and may end long before they must.
+    The time left goes by tokens, and does not grow before it is over: groups begin with the slowest, and may end long
+    before they must.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -329,6 +330,7 @@ class _Progress:
         self.last = now
         if share > 0:
             ends = self.started + (now - self.started) / share
-            self.ends = ends if self.ends is None else min(self.ends, ends)
+            if self.ends is None or ends < self.ends or self.ends < now:
+                self.ends = ends
         left = None if self.ends is None else max(0.0, self.ends - now)
         self.run.progress("sampling", done, total, left)

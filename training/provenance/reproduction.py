@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from annotate.projects import base_models
 from training.engine.config import TrainConfig
 from training.engine.rundir import to_json
 from training.models import Round
@@ -142,8 +143,13 @@ def _hash(source: bytes | RunFile) -> str:
 
 
 def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
-    if config.base_model == "starter":
+    if config.base_model == base_models.STARTER:
         where = "It comes with Whetstone."
+    elif config.base_model == base_models.SMOLLM2:
+        where = (
+            "`make demo MODEL=smollm2` makes its folder, `var/models/smollm2`. Put its path into `config.json` as "
+            "`base_model`; `result/done.json` has the hashes of its files."
+        )
     elif is_path(Plan.from_dict(round_.settings).config.base_model):
         where = (
             "Set `base_model` in `config.json` to your copy; `result/done.json` has the hashes of its files."

@@ -151,7 +151,7 @@ def _data(rounds: list[Round]) -> str:
         return "No preference data of this project was trained on."
     holdings = lineage.count_holdings(round_.snapshot_id for round_ in known if round_.snapshot_id)
     rows = [
-        "| round | pairs trained on | judgments | annotators | snapshot (SHA-256) |",
+        "| round | pairs trained on | judgments in the snapshot | annotators | snapshot (SHA-256) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for round_ in known:
@@ -239,12 +239,19 @@ def _use(policy: Policy, kind: Kind) -> str:
             'model = PeftModel.from_pretrained(base, ".")\n'
             f'tokenizer = AutoTokenizer.from_pretrained("{base}")'
         )
-    note = (
-        f"\n\n`{base}` is the folder `training/starter` of Whetstone’s repository."
-        if base == base_models.STARTER and kind is Kind.ADAPTER
-        else ""
-    )
+    place = _PLACES.get(base, "") if kind is Kind.ADAPTER else ""
+    note = f"\n\n`{base}` is the folder {place}." if place else ""
     return f"```python\n{code}\n```{note}"
+
+
+# Of base models whose names only Whetstone knows.
+_PLACES = {
+    base_models.STARTER: "`training/starter` of Whetstone’s repository",
+    base_models.SMOLLM2: (
+        "`var/models/smollm2` that `make demo MODEL=smollm2` makes in Whetstone’s repository: SmolLM2-135M-Instruct, "
+        "rounded to four bits"
+    ),
+}
 
 
 _LIMITS_OF_OTHERS = """\

@@ -8,7 +8,7 @@ from django.forms import BoundField
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from annotate.forms.fields import ObjectField
+from annotate.forms.fields import ObjectField, ProseField
 from training.rounds import workers
 from training.rounds.plan import MOST_PROCESSES
 
@@ -33,6 +33,19 @@ class TextsField(forms.CharField):
         """Return the list that the field's text stands for. Lines of nothing are passed over."""
         text = super().to_python(value) or ""
         return [_unescaped(line) for line in text.replace("\r\n", "\n").split("\n") if line]
+
+
+class TemplateField(ProseField):
+    """A chat template, or none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        area = forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"})
+        super().__init__(**kwargs, strip=False, required=False, empty_value=None, widget=area)
+
+    def to_python(self, value: Any) -> Any:
+        """Return the text as it is, and None for white space alone."""
+        text = super().to_python(value)
+        return text if text and text.strip() else None
 
 
 def _escaped(text: str) -> str:
@@ -66,8 +79,7 @@ def option_field(name: str, initial: Any, default: Any, text: str, choices: tupl
         case bool():
             return forms.BooleanField(**about, required=False)
     if name == "chat_template":
-        area = forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"})
-        return forms.CharField(**about, required=False, empty_value=None, widget=area)
+        return TemplateField(**about)
     if named:
         return forms.ChoiceField(**about, choices=named)
     kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField

@@ -7,7 +7,7 @@ from django.conf import settings as site
 from django.contrib.auth.models import Permission
 from django.db import connection
 
-from annotate.models import Comparison, Membership, Policy, Project, stored_aspects
+from annotate.models import Comparison, Membership, Policy, Project, TrailEntry, stored_aspects
 from tests.factories import SKIP, TIE
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
@@ -300,3 +300,15 @@ def test_a_new_project_says_that_its_base_model_is_unchecked(admin_client):
     data = {"name": "Poems", "base_model": "no/such-model", "judgments_needed": "1"}
     page = admin_client.post("/new/", data, follow=True)
     assert "“no/such-model” is not on this server" in page.content.decode()
+
+
+def test_guidelines_that_nobody_touched_have_not_changed(project, owner, fields, client_for):
+    """A browser ends each line of a text with CR and LF, and the form takes the last line end away."""
+    project.guidelines = "Prefer the vivid one.\n\nThen the shorter one.\n"
+    project.save()
+    sent = project.guidelines.replace("\n", "\r\n")
+    client_for(owner).post(URL, fields | {"name": "Reviews", "guidelines": sent})
+    project.refresh_from_db()
+    assert project.name == "Reviews"
+    assert project.guidelines == "Prefer the vivid one.\n\nThen the shorter one."
+    assert "guidelines" not in TrailEntry.objects.get(verb="settings").details

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from django.urls import reverse
 from tests.training.elsewhere import unpack
 from training.engine.rundir import RunDirectory
 from training.models import Round
+from training.provenance import reproduction
 from training.provenance.portability import LINE, PortableChunks
 from training.rounds import runner, state_machine
+from training.rounds.plan import Plan
 
 pytestmark = pytest.mark.django_db
 CONFIG = json.dumps({"r": 2, "base_model_name_or_path": str(settings.STARTER_MODEL)}).encode()
@@ -139,3 +142,11 @@ def test_a_file_that_is_not_read_to_its_end_is_closed(make_round: Callable[..., 
         for close in StreamingHttpResponse(chunks)._resource_closers:  # as at the end of a request
             close()
         assert file.closed
+
+
+def test_the_chat_model_of_the_demo_is_not_looked_for_on_the_hub(make_round: Any) -> None:
+    round_ = make_round("promoted")
+    config = replace(Plan.of_round(round_.settings).config, base_model="smollm2")
+    told = reproduction._readme(round_, config, None)
+    assert "`make demo MODEL=smollm2` makes its folder, `var/models/smollm2`. Put its path" in told
+    assert "Hugging Face" not in told

@@ -86,8 +86,17 @@ def test_the_card_of_another_sites_adapter_claims_no_training(project: Any, owne
         assert claim not in card, claim
 
 
-def test_the_card_says_where_the_starter_model_is(policy: Any) -> None:
+def test_the_card_says_where_whetstones_own_models_are(policy: Any) -> None:
     assert "`starter` is the folder `training/starter` of Whetstone" in model_card.write(policy)
+    policy.base_model = "smollm2"
+    card = model_card.write(policy)
+    assert "`smollm2` is the folder `var/models/smollm2` that `make demo MODEL=smollm2` makes" in card
+    policy.base_model = "smollm2"
+    assert (
+        "`smollm2` is the folder `var/models/smollm2` that `make demo MODEL=smollm2` makes"
+        in model_card.write(policy)
+    )
+    policy.base_model = "starter"
 
 
 def test_the_card_of_merged_weights_says_what_rounding_took(policy: Any) -> None:
