@@ -1,5 +1,7 @@
 """The check at the start notices a model that computes otherwise when its rows are packed, and costs little."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -57,6 +59,10 @@ def test_a_state_that_goes_on_into_another_text_is_noticed(kind: str, dtype: tor
     """In bfloat16 it changes less than rounding may: here by 0.05 and 0.02 nats a token on average."""
     pairs = [pair_of_lengths(*lengths) for lengths in ((3, 4, 6), (30, 28, 11), (24, 40, 36))]
     assert not is_packed(make_model(tiny_config(kind)).to(dtype), pairs)
+
+
+def test_a_single_rating_has_nothing_to_leak_into() -> None:
+    assert is_packed(make_model(tiny_llama()), [replace(pair_of_lengths(4, 5, 6), rejected=())], loss="kto")
 
 
 def test_experts_are_packed_in_bfloat16() -> None:

@@ -125,7 +125,7 @@ def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tens
             return f"its attention does not go through {PACKED} ({first_line(error)})"
         return f"it cannot be computed with padding ({first_line(error)})"
     apart = (torch.cat([found[at] for at in range(len(pairs))]) - truth).abs()
-    if leak is not None and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
+    if leak is not None and len(leak) and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
         return (
             f"packed log-probabilities change by up to {float(leak.max()):.2g} nats with another completion"
         )
