@@ -43,10 +43,17 @@ def request(
     project = selection.project
     drop_expired(Export.objects.all(), KEPT)
     look_after(Export.objects.filter(project=project), send)
-    if Export.objects.live().filter(project=project).count() >= LIVE_AT_MOST:
-        raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
     name = filename(selection)
-    made = Export.objects.create(project=project, created_by=by, query=query, filename=name, heard_at=Now())
+    with transaction.atomic():
+        # Of two requests at once, the second counts the first.
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        if Export.objects.live().filter(project=project).count() >= LIVE_AT_MOST:
+            raise RefusalError(
+                _("Other files of this project are being prepared. Wait for them, or cancel one.")
+            )
+        made = Export.objects.create(
+            project=project, created_by=by, query=query, filename=name, heard_at=Now()
+        )
     transaction.on_commit(lambda: send(str(made.pk)))
     return made
 

@@ -14,7 +14,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.models import Invitation, Membership, Role, User
+from annotate.models import Invitation, Membership, Project, Role, User
 from annotate.projects import trail
 from annotate.text.usernames import NAME_REFUSED, fold, name_key
 
@@ -66,10 +66,12 @@ def check(by: Membership, name: str) -> None:
 
 def invite(by: Membership, name: str, role: str) -> Invitation:
     """Invite the user who has this username or confirmed address now and is not a member."""
-    check(by, name)
     strangers = User.objects.exclude(memberships__project=by.project)
     try:
         with transaction.atomic():
+            # Of two invitations at once, the second counts the first.
+            Project.objects.select_for_update(no_key=True).get(pk=by.project_id)
+            check(by, name)
             invitation = Invitation.objects.create(
                 project=by.project, name=fold(name), person=find_person(name, strangers), role=role, by=by
             )

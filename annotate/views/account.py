@@ -132,13 +132,15 @@ def tokens(request: HttpRequest) -> HttpResponse:
     owned = ApiToken.objects.filter(user=user).select_related("project").order_by("-pk")
     form, new_token = TokenForm(request.POST or None, person=user), ""
     if request.method == "POST" and form.is_valid():
-        if owned.count() >= MOST_TOKENS:
-            form.add_error(None, _("You have %d tokens: revoke one that is not used.") % MOST_TOKENS)
-        else:
-            with transaction.atomic():
+        with transaction.atomic():
+            # Of two requests at once, the second counts the first.
+            User.objects.select_for_update(no_key=True).get(pk=user.pk)
+            if owned.count() >= MOST_TOKENS:
+                form.add_error(None, _("You have %d tokens: revoke one that is not used.") % MOST_TOKENS)
+            else:
                 row, new_token = ApiToken.issue(user, **form.chosen())
                 trail.record(trail.Verb.TOKEN_MADE, user, subject=user, target=row, **_limits(row))
-            form = TokenForm(None, person=user)
+                form = TokenForm(None, person=user)
     context = {"form": form, "tokens": owned, "new_token": new_token}
     return render(request, "annotate/tokens.html", context, status=422 if form.errors else 200)
 

@@ -11,6 +11,7 @@ PARTS = {
     "products": exactness.products,
     "margins": exactness.margins,
     "tests": exactness.tests,
+    "architectures": exactness.architectures,
     "resume": exactness.resume,
     "train": speed.train,
     "sample": speed.sample,

@@ -119,8 +119,18 @@ def margins(part: Part) -> None:
 def tests(part: Part) -> None:
     """The engine's tests, in float32 on the device unless a test says otherwise."""
     others = ("optimize/test_reference", "model/test_precision", "test_selfcheck", "test_cli")
+    _run_tests(part, {"on CUDA": ("test_cuda",), "others": others})
+
+
+def architectures(part: Part) -> None:
+    """Tiny models of many architectures: that bfloat16 is computed at all, and that float32 is exact."""
+    _run_tests(part, {"in bfloat16": ("test_cuda_architectures",), "in float32": ("test_architectures",)})
+
+
+def _run_tests(part: Part, groups: dict[str, tuple[str, ...]]) -> None:
+    """Run groups of test files. Exits with the worst code."""
     worst = 0
-    for name, files in (("on CUDA", ("test_cuda",)), ("others", others)):
+    for name, files in groups.items():
         ended = subprocess.run(pytest_command(*files), capture_output=True, text=True, cwd=ROOT, check=False)
         print(ended.stdout, ended.stderr, flush=True)
         lines = ended.stdout.strip().splitlines()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.shapes import CUDA_CASES, Case, Lengths, ModelShape
+from primitives.files import write_whole
 
 TINY = ModelShape(name="tiny", layers=2, hidden=64, intermediate=96, heads=4, key_heads=2, vocabulary=512)
 TINY_CASE = Case(
@@ -45,8 +46,8 @@ class Part:
     def keep(self, name: str, figures: Any) -> None:
         """Add a finding to what is on the disk."""
         self.found[name] = figures
-        path = self.out / f"{self.name}.json"
-        path.write_text(json.dumps(self.found, indent=1) + "\n")
+        content = json.dumps(self.found, indent=1) + "\n"
+        write_whole(self.out / f"{self.name}.json", content.encode())  # the part may be killed at any moment
         print(name, figures, flush=True)
 
     def case(self, name: str) -> Case:

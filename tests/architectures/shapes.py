@@ -101,6 +101,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         },
     },
     "dots1": {"n_shared_experts": 1},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "cohere_compass_text": {
         "rope_parameters": {

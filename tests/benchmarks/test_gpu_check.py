@@ -26,7 +26,8 @@ def test_the_engines_tests_are_found_without_django(tmp_path: Path) -> None:
     """A machine with a GPU need not have it. A module in its place refuses to be imported."""
     (tmp_path / "django.py").write_text("raise ModuleNotFoundError('No module named django')\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [*pytest_command("test_cuda", "test_cli"), "--collect-only"]
+    files = ("test_cuda", "test_cuda_architectures", "test_architectures", "test_cli")
+    command = [*pytest_command(*files), "--collect-only"]
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "test_cuda.py" in ended.stdout
+    assert all(f"{file}.py" in ended.stdout for file in files)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -9,7 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.engine.conftest import VOCABULARY, make_model, make_pairs, read_metrics, tiny_llama
+from tests.engine.conftest import (
+    VOCABULARY,
+    make_model,
+    make_pairs,
+    pair_of_lengths,
+    read_metrics,
+    tiny_llama,
+)
 from training.engine.adapters import lora
 from training.engine.adapters.loading import (
     load_policy,
@@ -19,7 +27,9 @@ from training.engine.adapters.loading import (
     trainable_parameters,
 )
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.data.packing import pack, pad
+from training.engine.data.packing import Span, pack, pad
+from training.engine.machine.memory import free_memory
+from training.engine.model.attention import packed_attention
 from training.engine.model.base import load_base
 from training.engine.model.logps import Scorer
 from training.engine.optimize.state import State
@@ -134,18 +144,52 @@ def test_greedy_decoding_takes_the_likeliest_tokens(make_run, tmp_path: Path) ->
         assert likeliest[len(ids) - 1 : -1].tolist() == list(one.token_ids)
 
 
-@pytest.mark.parametrize("columns", [208, 217])
-def test_one_query_of_shared_heads_attends_as_in_float64(columns: int) -> None:
+@pytest.mark.parametrize(
+    ("heads", "key_heads", "size", "value_size"),
+    [
+        (4, 4, 4, 4),
+        (14, 2, 64, 64),
+        (15, 5, 80, 80),
+        (7, 1, 96, 96),
+        (12, 2, 128, 128),
+        (4, 4, 192, 128),
+        (8, 4, 256, 256),
+        (6, 3, 60, 36),
+    ],
+)
+@pytest.mark.parametrize("how", [{}, {"sliding_window": 9}, {"softcap": 20.0}], ids=["", "window", "cap"])
+def test_packed_heads_of_every_size_attend_as_in_float64(
+    heads: int, key_heads: int, size: int, value_size: int, how: dict[str, Any]
+) -> None:
     torch.manual_seed(0)
-    query = torch.randn(64, 14, 1, 64, device=DEVICE)
-    key, value = torch.randn(2, 64, 2, columns, 64, device=DEVICE)
+    spans = (Span(40, 30, 0), Span(1, 0, 0), Span(3, 0, 25), Span(200, 70, 33), Span(1, 5, 1))
+    total = sum(span.prompt + span.chosen + span.rejected for span in spans)
+    shapes = ((heads, size), (key_heads, size), (key_heads, value_size))
+    inputs = [torch.randn(1, count, total, width, device=DEVICE).bfloat16() for count, width in shapes]
+    weights = torch.randn(1, total, heads, value_size, device=DEVICE)
+    found = []
+    for dtype in (torch.float64, torch.bfloat16):
+        given = [one.to(dtype).requires_grad_() for one in inputs]
+        attended, _ = packed_attention(nn.Module(), *given, None, spans=spans, scaling=0.11, **how)
+        found.append((attended.detach(), *torch.autograd.grad((attended * weights).sum(), given)))
+    for exact, ours in zip(*found, strict=True):
+        assert ours.shape == exact.shape
+        assert float((ours - exact).norm() / exact.norm()) < 0.02
+
+
+@pytest.mark.parametrize("size", [64, 80, 96, 128, 256, 60])
+@pytest.mark.parametrize("columns", [208, 217])
+def test_one_query_of_shared_heads_attends_as_in_float64(columns: int, size: int) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(64, 14, 1, size, device=DEVICE)
+    key, value = torch.randn(2, 64, 2, columns, size, device=DEVICE)
     seen = torch.rand(64, 1, 1, columns, device=DEVICE) < 0.7
     seen[..., 0] = True
     half = (one.bfloat16() for one in (query, key, value))
     found, _ = one_query_attention(nn.Module(), *half, seen)
     exact = (one.bfloat16().double() for one in (query, key, value))
     expected = functional.scaled_dot_product_attention(*exact, attn_mask=seen, enable_gqa=True)
-    assert found.shape == (64, 1, 14, 64)
+    assert found.shape == (64, 1, 14, size)
     assert float((found.transpose(1, 2) - expected).abs().max()) < 0.02
 
 
@@ -187,20 +231,6 @@ def test_recorded_steps_write_what_single_steps_do(monkeypatch: pytest.MonkeyPat
     assert len({len(one.token_ids) for one in recorded}) > 20
 
 
-def test_a_model_that_asks_the_device_is_written_step_by_step(make_run) -> None:
-    loaded = load_sampled(make_run(dtype="float32").read_config(), None)
-
-    def ask(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        inputs[0].sum().item()
-
-    loaded.base.model.layers[0].register_forward_pre_hook(ask)
-    requests = some_requests(8, 20)
-    decoder = Decoder(loaded.model, frozenset({1}), DEVICE, SamplingConfig(max_new_tokens=8))
-    event = choose_way(decoder, loaded, [one.prompt for one in requests])
-    assert "step by step, which is slower" in event
-    assert len(decoder.write(requests)) == 8
-
-
 def test_a_checkpoint_of_the_optimizer_is_taken_over_whole() -> None:
     model = adapted(torch.bfloat16, 0.1)
     weights = trainable_parameters(model)
@@ -216,3 +246,48 @@ def test_a_checkpoint_of_the_optimizer_is_taken_over_whole() -> None:
     again.load(kept)
     again.optimizer.step()
     assert all(torch.equal(weight, after[name]) for name, weight in weights.items())
+
+
+def test_memory_that_is_kept_for_later_counts_as_free() -> None:
+    before = free_memory(DEVICE)
+    held = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE)
+    assert free_memory(DEVICE) <= before - (1 << 30) + (64 << 20)
+    del held
+    assert free_memory(DEVICE) >= before - (64 << 20)
+
+
+def test_more_logits_than_32_bits_can_count_are_exact() -> None:
+    """2,400 million of them in a padded row: 16,000 tokens of a vocabulary like Qwen's."""
+    shape: dict[str, object] = {"vocab_size": 151_936, "max_position_embeddings": 512}
+    model = make_model(tiny_llama(**shape)).to(DEVICE)
+    pairs = [pair_of_lengths(10, 250 + number % 3, 250) for number in range(32)]
+    logps = []
+    for packed in (True, False):
+        scorer = Scorer(model, model, max_tokens=1 << 15, device=DEVICE)
+        scorer.use("packed" if packed else "padded")
+        with torch.no_grad():
+            logps.append(scorer.token_logps((pack if packed else pad)(pairs, range(32))))
+        scorer.release()
+        torch.cuda.empty_cache()
+    assert len(logps[0]) * 151_936 > 2**31
+    torch.testing.assert_close(*logps, rtol=0, atol=1e-3)
+
+
+def test_a_model_that_asks_the_device_is_written_step_by_step(make_run) -> None:
+    loaded = load_sampled(make_run(dtype="float32").read_config(), None)
+
+    def ask(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        inputs[0].sum().item()
+
+    hook = loaded.base.model.layers[0].register_forward_pre_hook(ask)
+    requests = some_requests(8, 20)
+    prompts = [one.prompt for one in requests]
+    decoder = Decoder(loaded.model, frozenset({1}), DEVICE, SamplingConfig(max_new_tokens=8))
+    assert "step by step, which is slower" in choose_way(decoder, loaded, prompts)
+    assert len(decoder.write(requests)) == 8
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    # The failed recording leaves nothing behind that a later one would fail of.
+    hook.remove()
+    assert not choose_way(decoder, loaded, prompts)
+    assert len(decoder.write(requests)) == 8
+    torch.cuda.empty_cache()

@@ -93,6 +93,15 @@ def test_a_log_on_a_full_disk_changes_no_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
+def torchrun_log(said: str, *exits: int) -> str:
+    """Return a log of torchrun: what its processes `said`, and their exit codes, that of the first to fail last."""
+    lines = [f"  exitcode  : {code} (pid: {number})" for number, code in enumerate(exits, 4711)]
+    failed = (
+        "    raise ChildFailedError(\ntorch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
+    )
+    return "\n".join(["Traceback (most recent call last):", said, failed, "=" * 60, *lines, "=" * 60])
+
+
 @pytest.mark.parametrize(
     ("code", "log", "said"),
     [
@@ -110,6 +119,22 @@ def test_a_log_on_a_full_disk_changes_no_exit_code(tmp_path: Path) -> None:
             "Training failed: the disk is full, or {folder} cannot be written; free some space and resume the round.",
         ),
         (-11, "", "Training was ended by signal 11 (Segmentation fault)."),
+        (
+            1,
+            torchrun_log("", -15, -9),
+            "Training was killed (signal 9), as the system does when memory runs out; "
+            "resume the round, with a smaller max_tokens if it happens again.",
+        ),
+        (
+            1,
+            torchrun_log("error: Out of memory: lower max_tokens.", -15, 9),
+            "Training failed: Out of memory: lower max_tokens.",
+        ),
+        (
+            1,
+            torchrun_log("ImportError: no library\n[rank1]: RuntimeError: Connection closed", -15, 1),
+            "Training failed: ImportError: no library",
+        ),
     ],
 )
 def test_the_reason_is_the_childs_last_word_in_one_line(

@@ -9,6 +9,8 @@ import textwrap
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_IN_RUST = tuple(f"(os error {number})" for number in _FULL)  # as safetensors says it
 _LONGEST_LINE = 500  # characters
+# How PyTorch, the kernel, CUDA and its libraries say that memory is short, where the class of the error does not.
+_NO_ROOM = ("can't allocate memory", "Cannot allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class EngineError(Exception):
@@ -114,7 +116,7 @@ _REMEDIES = {
 def memory_short(error: BaseException, verb: str = "train") -> MemoryShortError | None:
     """Return the error for a failed allocation of a verb, on a CPU or on CUDA; None for any other error."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if named or "can't allocate memory" in str(error):
+    if named or any(words in str(error) for words in _NO_ROOM):
         return MemoryShortError(f"Out of memory: {_REMEDIES.get(verb, _REMEDIES['train'])}")
     return None
 

@@ -20,8 +20,11 @@ from training.engine.errors import LockedError, StorageError, disk_full
 from training.engine.rundir import RunDirectory
 
 TORCHRUN_FAILED = 1
-# A line of torchrun's about the first process that failed: `exitcode  : -9 (pid: 4711)`.
-EXIT = re.compile(r"exitcode\s*: -(\d+) \(pid: \d+\)")
+# A line of torchrun's about a process that failed: `exitcode  : -9 (pid: 4711)`. The first to fail is told last, after
+# those that torchrun then ended.
+EXIT = re.compile(r"exitcode\s*: (-?\d+) \(pid: \d+\)")
+# The last line of a process's traceback. The others raise later, as the connection to it is lost.
+RAISED = re.compile(r"(?:\[rank\d+\]: )?([\w.]+(?:Error|Exception): .+)")
 # Names of verbs in a round's reason.
 VERBS = {
     "train": "Training",
@@ -173,10 +176,11 @@ def explain_exit(verb: str, code: int, log: Path) -> str:
         return _explain_signal(what, -code)
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     ended = [int(found[1]) for line in lines if (found := EXIT.search(line))]
-    if code == TORCHRUN_FAILED and ended:
-        return _explain_signal(what, ended[-1])
+    if code == TORCHRUN_FAILED and ended and ended[-1] < 0:
+        return _explain_signal(what, -ended[-1])
     told = [line for line in lines if line.startswith("error: ")]  # torchrun has more to say after it
-    last = (told or lines or [f"exit code {code}."])[-1]
+    raised = [found[1] for line in lines if (found := RAISED.fullmatch(line))] if ended else []
+    last = (told[-1:] or raised[:1] or lines[-1:] or [f"exit code {code}."])[0]
     is_full = code == StorageError.exit_code or shutil.disk_usage(log.parent).free < NEARLY_FULL
     if is_full and not last.startswith("error: "):  # which went to a log on the same disk
         last = f"the disk is full, or {_NO_ROOM.format(folder=log.parent)}"

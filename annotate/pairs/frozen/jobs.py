@@ -78,11 +78,13 @@ def request(project: Project, by: User | None, settings: PairSettings, send: Sen
     _look_after(jobs, send)
     if (found := jobs.live().filter(settings_key=_key(settings)).first()) is not None:
         return found
-    if jobs.live().count() >= LIVE_AT_MOST:
-        raise RefusalError(
-            _("Other snapshots of this project are being taken. Wait for them, or cancel one.")
-        )
     with transaction.atomic():
+        # Of two requests at once, the second counts the first.
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        if jobs.live().count() >= LIVE_AT_MOST:
+            raise RefusalError(
+                _("Other snapshots of this project are being taken. Wait for them, or cancel one.")
+            )
         made = SnapshotJob.objects.create(
             project=project,
             created_by=by,

@@ -18,7 +18,8 @@ def stand_in_kernel(query, key, value, starts_query, starts_key, longest_query, 
 
     Causal from the bottom right, as flash attention aligns it; window_size (left, 0) counts keys before a token.
     """
-    left = how["window_size"][0]
+    left, (size,) = how["window_size"][0], {one.shape[-1] for one in (query, key, value)}
+    assert size % 8 == 0
     found = []
     bounds = zip(starts_query, starts_query[1:], starts_key, starts_key[1:], strict=False)
     for first, last, from_key, to_key in bounds:
@@ -40,14 +41,15 @@ def stand_in_kernel(query, key, value, starts_query, starts_key, longest_query, 
     return torch.cat(found)
 
 
+@pytest.mark.parametrize(("size", "value_size"), [(8, 8), (12, 12), (4, 4), (24, 16), (6, 10)])
 @pytest.mark.parametrize("window", [None, 3])
 def test_the_kernel_call_equals_the_pairwise_form(
-    window: int | None, monkeypatch: pytest.MonkeyPatch
+    window: int | None, size: int, value_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     total = sum(span.prompt + span.chosen + span.rejected for span in SPANS)
-    query = torch.randn(1, 4, total, 8, requires_grad=True)
-    key, value = (torch.randn(1, 2, total, 8, requires_grad=True) for _ in range(2))
+    query = torch.randn(1, 4, total, size, requires_grad=True)
+    key, value = (torch.randn(1, 2, total, one, requires_grad=True) for one in (size, value_size))
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in_kernel)
     kind = attention.Kind(0.3, window, None)
     ours = attention._flash(query, key, value, SPANS, kind)

@@ -230,15 +230,23 @@ def test_shards_that_are_missing_or_cut_are_named(tmp_path: Path) -> None:
         find_model(str(folder), None)
 
 
-def test_quantization_unknown_to_transformers_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ({"quant_method": "zip"}, "its weights are quantized by zip, which transformers .* does not know"),
+        # The library's own sentence where the package is not installed.
+        ({"quant_method": "gptq", "bits": 4}, "requires optimum"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "requires bitsandbytes"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "requires bitsandbytes"),
+    ],
+)
+def test_quantization_that_cannot_be_read_is_refused(
+    method: dict[str, object], told: str, tiny_model: Path, tmp_path: Path
+) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     config = tmp_path / "model" / "config.json"
-    config.write_text(
-        json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "zip"}})
-    )
-    with pytest.raises(
-        ModelError, match=r"its weights are quantized by zip, which transformers .* does not know"
-    ):
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": method}))
+    with pytest.raises(ModelError, match=told):
         load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "model")}))
 
 

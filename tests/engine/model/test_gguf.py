@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import peft
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
 
+from tests.engine.adapters.test_start_adapters import save_foreign
 from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, TURN, make_model, make_tokenizer
 from training.engine.__main__ import main
+from training.engine.adapters.settings import PRECISIONS
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
 from training.engine.model.base import load_base, model_files
 from training.engine.model.files import find_model
-from training.engine.rundir import read_jsonl, write_jsonl
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.sample import sample
 from training.engine.train import train
 
@@ -264,3 +267,48 @@ def test_another_quantization_of_a_model_is_another_model(tmp_path: Path) -> Non
     )
     assert set(one) == {"base_model/a.gguf"}
     assert set(one.values()) != set(other.values())
+
+
+def merge_run(tmp_path: Path) -> tuple[RunDirectory, dict[str, torch.Tensor]]:
+    """Return a run directory to merge, of a GGUF file with an adapter, and the weights that the file holds."""
+    model, file = qwen2(), tmp_path / "tiny.Q8_0.gguf"
+    model.save_pretrained(tmp_path / "folder")
+    held = write_gguf(file, model, quantized="q_proj.weight")
+    adapter = save_foreign(tmp_path / "folder", tmp_path / "foreign", target_modules=["q_proj", "down_proj"])
+    run = RunDirectory(tmp_path / "run")
+    config = {"base_model": str(file), "start_adapter": str(adapter)}
+    run.write_config(TrainConfig.from_dict(config))
+    return run, held
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's, of the adapter that is made here
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_adapter_is_merged_into_a_gguf_file(precision: str, tmp_path: Path) -> None:
+    run, held = merge_run(tmp_path)
+    out, written = tmp_path / "merged", "float16" if precision == "base" else precision
+    assert main(["merge", str(run.root), str(out), "--dtype", precision]) == 0
+    assert run.read_done()["merge"]["dtype"] == written
+    assert json.loads((out / "config.json").read_text())["dtype"] == written
+    assert {str(one.dtype) for one in load_file(out / "model.safetensors").values()} == {f"torch.{written}"}
+    base = qwen2()
+    base.load_state_dict(held)
+    adapter = str(run.read_config().start_adapter)
+    policy = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    merged = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    with torch.inference_mode():
+        ids = torch.tensor([[5, 9, 40, 17, 300, 22]])
+        found, wanted = merged(ids).logits, policy(ids).logits
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 if written == "float32" else 0.02)
+    assert load_base(TrainConfig.from_dict({"base_model": str(out)})).tokenizer.chat_template == CHAT_TEMPLATE
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_float16_cannot_hold_of_a_gguf_file_is_named(tmp_path: Path, capsys) -> None:
+    """Such files are written in it where no other precision is asked for."""
+    run, _ = merge_run(tmp_path)
+    model = qwen2()
+    model.model.norm.weight.data.mul_(1e6)
+    write_gguf(tmp_path / "tiny.Q8_0.gguf", model)
+    assert main(["merge", str(run.root), str(tmp_path / "merged")]) == ModelError.exit_code
+    assert "Weight model.norm.weight has values beyond 65,504" in capsys.readouterr().err
+    assert main(["merge", str(run.root), str(tmp_path / "merged"), "--dtype", "float32"]) == 0

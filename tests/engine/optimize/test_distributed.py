@@ -11,8 +11,10 @@ import torch
 from torch.distributed.distributed_c10d import Backend, BackendConfig
 
 from tests.engine.conftest import make_pairs, pair_lines, read_metrics
+from training.engine.config import TrainConfig
 from training.engine.data.packing import pack
 from training.engine.errors import ConfigError
+from training.engine.model.base import choose_device
 from training.engine.optimize.distributed import Processes, backends
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
@@ -86,3 +88,15 @@ def test_tensors_on_the_cpu_and_on_the_device_can_be_added_up(device: str) -> No
 def test_sharding_alone_is_refused(make_run) -> None:
     with pytest.raises(ConfigError, match="shard needs several processes"):
         train(make_run(shard=True))
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig.from_dict({"base_model": "m"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert choose_device(config) == torch.device("cuda", rank)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="PyTorch finds 2 here: start torchrun with --nproc-per-node 2"):
+        choose_device(config)

@@ -63,7 +63,7 @@ def merge(run: RunDirectory, out: Path, precision: str = BASE) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             merged, layers, kept = _merge_layers(run, model, adapter, rounding)
-        if asked is not None:
+        if asked is not None or files.gguf:
             rounding.round_rest(merged)
         tokenizer = files.read_tokenizer()
         if config.chat_template is not None:

@@ -13,7 +13,8 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes that this process may still take: on its GPU, or on a CPU what its control group leaves."""
     if device.type == "cuda":
         free, _whole = torch.cuda.mem_get_info(device)
-        return int(free)
+        # PyTorch keeps what it does not use any more, and gives it out again.
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     return min([_free_on_machine(), *_free_in_group()])
 
 

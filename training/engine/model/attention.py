@@ -25,7 +25,7 @@ from transformers import AttentionInterface
 from training.engine.data.packing import Span, padding, row_multiple
 
 PACKED = "whetstone_packed"
-_FLASH_HEAD_SIZE = 256
+_FLASH_HEAD_SIZE, _FLASH_MULTIPLE = 256, 8
 _SHORT = 256  # tokens of a pair; above, the masked half of a padded square costs more than the calls do
 
 
@@ -54,7 +54,7 @@ def packed_attention(
     """Compute attention over one packed row.
 
     `query` is (1, heads, T, size), `key` and `value` are (1, key heads, T, size), as transformers passes them;
-    returns (1, T, heads, size). `sliding_window` counts the keys a token sees, itself included.
+    returns (1, T, heads, size), by the size of values. `sliding_window` counts the keys a token sees, itself included.
     """
     if unused.get("s_aux") is not None or unused.get("position_bias") is not None or dropout:
         raise NotImplementedError("attention sinks, position biases and attention dropout cannot be packed")
@@ -63,7 +63,7 @@ def packed_attention(
         query.is_cuda
         and query.dtype != torch.float32
         and softcap is None
-        and query.shape[-1] <= _FLASH_HEAD_SIZE
+        and max(query.shape[-1], value.shape[-1]) <= _FLASH_HEAD_SIZE
         and torch.cuda.get_device_capability(query.device) >= (8, 0)  # the kernel knows no older GPU
     ):
         return _flash(query, key, value, spans, kind), None
@@ -318,18 +318,22 @@ def _padded_layout(spans: tuple[Span, ...], window: int | None, device: torch.de
 def _flash(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, spans: Sequence[Span], kind: Kind
 ) -> torch.Tensor:
-    """Compute all attentions of a row in one kernel call. Returns (1, T, heads, size)."""
+    """Compute all attentions of a row in one kernel call. Returns (1, T, heads, size), by the size of values.
+
+    The kernel takes one size for all, a multiple of 8. Zeros that fill up queries and keys change no score.
+    """
     from torch.nn.attention.varlen import varlen_attn  # which brings the compiler along
 
     # Fewer key heads than query heads are taken without a word before PyTorch 2.12.
     grouped: Any = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
     layout = _layout(tuple(spans), query.device)
-    keys = key[0].transpose(0, 1)[layout.gather]
-    values = value[0].transpose(0, 1)[layout.gather]
+    size = max(query.shape[-1], value.shape[-1])
+    size += padding(size, _FLASH_MULTIPLE)
+    queries, keys, values = (_filled(one[0].transpose(0, 1), size) for one in (query, key, value))
     attended: torch.Tensor = varlen_attn(  # type: ignore[assignment]  # a pair only with return_aux
-        query[0].transpose(0, 1),
-        keys,
-        values,
+        queries,
+        keys[layout.gather],
+        values[layout.gather],
         layout.starts_query,
         layout.starts_key,
         layout.longest_query,
@@ -338,7 +342,13 @@ def _flash(
         window_size=(-1 if kind.window is None else kind.window - 1, 0),
         **grouped,
     )
-    return attended[None]
+    return attended[None, ..., : value.shape[-1]]
+
+
+def _filled(heads: torch.Tensor, size: int) -> torch.Tensor:
+    """Return (T, heads, N) with zeros up to (T, heads, size)."""
+    missing = size - heads.shape[-1]
+    return functional.pad(heads, (0, missing)) if missing else heads
 
 
 class VarlenLayout:

@@ -101,7 +101,7 @@ def set_threads(config: TrainConfig) -> int:
 
 
 def choose_device(config: TrainConfig) -> torch.device:
-    """Return the device to compute on. Raises ConfigError if CUDA is asked for and absent."""
+    """Return the device to compute on. Raises ConfigError if CUDA is asked for and absent, or has too few GPUs."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise ConfigError("device", "is 'cuda', but PyTorch finds no CUDA device here.")
@@ -109,7 +109,14 @@ def choose_device(config: TrainConfig) -> torch.device:
         raise ConfigError("quantization", "needs a CUDA device, and PyTorch finds none here.")
     if config.device == "cpu" or not available:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise ConfigError(
+            "device",
+            f"is a GPU for each process, and PyTorch finds {count} here: start torchrun with --nproc-per-node"
+            f" {count}, or set device to 'cpu'.",
+        )
+    return torch.device("cuda", number)
 
 
 def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) -> torch.dtype:

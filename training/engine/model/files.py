@@ -90,7 +90,9 @@ class ModelFiles:
         config = self._read(transformers.AutoConfig, "configuration")
         quantization = getattr(config, "quantization_config", None)
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        # Of bitsandbytes there is one for each number of bits.
+        known = {name.removesuffix("_4bit") for name in AUTO_QUANTIZATION_CONFIG_MAPPING}
+        if method is not None and method not in known:
             raise self.refusal(
                 f"its weights are quantized by {method}, "
                 f"which transformers {transformers.__version__} does not know; name the model before quantization"

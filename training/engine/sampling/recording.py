@@ -70,12 +70,14 @@ class RecordedRows:
 
     def _record(self) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         """Return `_advance` as a recording, and the memory into which it puts the logits. Nothing is computed yet."""
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph):
                 logits = self._advance()
         except RuntimeError as error:  # mostly of ending it: what went wrong inside is its context
             raise (error.__context__ or error) from None
+        finally:
+            torch.cuda.set_stream(stream)  # an end that fails leaves the recording's
         return graph, logits
 
     def _enlarge(self) -> None:
