@@ -47,6 +47,8 @@ RATINGS = Format("helpsteer", noop("HelpSteer (ratings)"), JUDGED, _fits_ratings
 
 STRENGTH, RATIONALES = "preference_strength", ("preference_statement", "preference_elaboration")
 PREFERENCE_KEYS = ("prompt", "response_1", "response_2", STRENGTH, *RATIONALES)
+# What HelpSteer2 has of single annotators: strengths on the same scale, of which it took the mean.
+OF_ANNOTATORS = ("three_most_similar_preferences", "all_preferences_unprocessed")
 
 
 def _fits_preference(record: Record) -> bool:
@@ -54,8 +56,10 @@ def _fits_preference(record: Record) -> bool:
 
     Beside a verdict, a strength is how much better one of them is, and has no direction.
     """
-    is_pair = fields.has_texts(record, "prompt", "response_1", "response_2")
-    return is_pair and fields.is_number(record.get(STRENGTH)) and not _says_more(record, PREFERENCE_KEYS)
+    if not fields.has_texts(record, "prompt", "response_1", "response_2"):
+        return False
+    used = (*PREFERENCE_KEYS, *OF_ANNOTATORS)
+    return fields.is_number(record.get(STRENGTH)) and not _says_more(record, used)
 
 
 def _says_more(record: Record, used: Sequence[str]) -> bool:
@@ -71,7 +75,7 @@ def _have_directions(records: Sequence[Record]) -> bool:
 
     HelpSteer2 is known by what else it has, too.
     """
-    if any(record.get(key) is not None for record in records for key in RATIONALES):
+    if any(record.get(key) is not None for record in records for key in (*RATIONALES, *OF_ANNOTATORS)):
         return True
     if any(has_extra_ids(record["prompt"]) for record in records):
         return True
