@@ -30,17 +30,19 @@ def openai(row: Row) -> Iterator[Row]:
 def _openai(message: Mapping[str, Any]) -> Row:
     """Return what OpenAI knows of a message. The arguments of its calls are text."""
     known = {key: message[key] for key in _OPENAI_KEYS if message.get(key) is not None}
+    known.setdefault("content", None)
     if calls := message.get("tool_calls"):
         known["tool_calls"] = [_openai_call(call) for call in calls]
-        known.setdefault("content", None)
     return known
 
 
 def _openai_call(call: Mapping[str, Any]) -> Row:
-    function = _function(call)
-    if not isinstance(function["arguments"], str):
-        function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
-    return {"id": call.get("id") or "", "type": "function", "function": function}
+    function = call.get("function", call)
+    arguments = function.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    named = {"name": function["name"], "arguments": arguments}
+    return {"id": call.get("id") or "", "type": "function", "function": named}
 
 
 def _openai_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:

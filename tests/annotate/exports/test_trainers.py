@@ -152,8 +152,9 @@ def test_openai_gets_an_id_for_each_call_and_result(leave: Any) -> None:
     assert [(one["tool_call_id"], one["content"]) for one in told] == [("call_1", "add"), ("call_2", "find")]
 
 
-def test_openai_keeps_the_ids_that_calls_have(leave: Any) -> None:
-    calls = [CALL, {**CALL, "id": "c2"}]
+def test_openai_keeps_ids_and_arguments_as_they_are(leave: Any) -> None:
+    closely = {"name": "add", "arguments": '{"a":1}'}
+    calls = [CALL, {**CALL, "id": "c2", "function": closely}]
     results = [{"role": "tool", "tool_call_id": name, "content": name} for name in ("c2", "c1")]
     ((row,), _excluded) = leave("openai", [ASKED, said(None, tool_calls=calls), *results], "Two.")
     _asked, called, *told = row["input"]["messages"]
