@@ -83,7 +83,9 @@ def _fits_battle(record: Record) -> bool:
     keys = _chat_keys(record)
     if not keys or "winner" not in record or not isinstance(record["winner"], str | None):
         return False
-    return bool(record["winner"]) or not holds_verdict(record, *keys, *SIDES, *JUDGES, "winner")
+    return bool((record["winner"] or "").strip()) or not holds_verdict(
+        record, *keys, *SIDES, *JUDGES, "winner"
+    )
 
 
 def _read_battle(record: Record) -> Candidate:
