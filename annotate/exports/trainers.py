@@ -1,4 +1,4 @@
-"""Pairs as other trainers read them: OpenAI, LLaMA-Factory, Axolotl, and single ratings for KTO."""
+"""Pairs as other trainers read them: OpenAI, LLaMA-Factory, ms-swift, NeMo RL, Axolotl, and single ratings for KTO."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,6 +7,7 @@ from typing import Any
 
 from annotate.exports.shapes import Row, message_text
 
+_OPENAI_KEYS = ("role", "content", "refusal", "name", "tool_call_id")
 _SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "developer": "system"}
 _CALL, _THOUGHT = ("<tool_call>", "</tool_call>"), ("<think>", "</think>")
 # Between the results of several calls, as LLaMA-Factory joins them where it reads OpenAI's messages.
@@ -14,16 +15,53 @@ _BETWEEN = {"observation": "\n</tool_response>\n<tool_response>\n"}
 
 
 def openai(row: Row) -> Iterator[Row]:
-    """Yield a pair as OpenAI's preference fine-tuning takes it."""
+    """Yield a pair as OpenAI's preference fine-tuning takes it. The keys of its messages are its API's."""
     yield {
         "input": {
-            "messages": row["prompt"],
-            "tools": json.loads(row["tools"] or "[]"),
+            "messages": _with_call_ids(map(_openai, row["prompt"])),
+            "tools": [_openai_tool(tool) for tool in json.loads(row["tools"] or "[]")],
             "parallel_tool_calls": True,
         },
-        "preferred_output": row["chosen"],
-        "non_preferred_output": row["rejected"],
+        "preferred_output": _with_call_ids(map(_openai, row["chosen"])),
+        "non_preferred_output": _with_call_ids(map(_openai, row["rejected"])),
     }
+
+
+def _openai(message: Mapping[str, Any]) -> Row:
+    """Return what OpenAI knows of a message. The arguments of its calls are text."""
+    known = {key: message[key] for key in _OPENAI_KEYS if message.get(key) is not None}
+    known.setdefault("content", None)
+    if calls := message.get("tool_calls"):
+        known["tool_calls"] = [_openai_call(call) for call in calls]
+    return known
+
+
+def _openai_call(call: Mapping[str, Any]) -> Row:
+    function = call.get("function", call)
+    arguments = function.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    named = {"name": function["name"], "arguments": arguments}
+    return {"id": call.get("id") or "", "type": "function", "function": named}
+
+
+def _openai_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    return tool if "function" in tool else {"type": "function", "function": tool}
+
+
+def _with_call_ids(messages: Iterable[Row]) -> list[Row]:
+    """Return messages with an id for each call, and for each result that of the first call without one."""
+    found, open_calls, count = list(messages), list[str](), 0
+    for message in found:
+        for call in message.get("tool_calls", ()):
+            count += 1
+            call["id"] = call["id"] or f"call_{count}"
+            open_calls.append(call["id"])
+        if message["role"] == "tool":
+            answered = message.get("tool_call_id") or (open_calls[0] if open_calls else "")
+            message["tool_call_id"] = answered
+            open_calls = [call for call in open_calls if call != answered]
+    return found
 
 
 def llama_factory(row: Row) -> Iterator[Row]:
@@ -84,6 +122,44 @@ def dataset_info(files: Mapping[str, str]) -> Row:
         name: {"file_name": file, "formatting": "sharegpt", "ranking": True, "columns": columns}
         for name, file in files.items()
     }
+
+
+def ms_swift(row: Row) -> Iterator[Row]:
+    """Yield a pair as ms-swift takes it: two whole chats, each with the tools that its model is told of."""
+    prompt = [_swift(message) for message in row["prompt"]]
+    tools = {"tools": row["tools"], "rejected_tools": row["tools"]} if row["tools"] else {}
+    yield {
+        "messages": prompt + [_swift(message) for message in row["chosen"]],
+        "rejected_messages": prompt + [_swift(message) for message in row["rejected"]],
+    } | tools
+
+
+def _swift(message: Mapping[str, Any]) -> Row:
+    """Return what ms-swift reads of a message. Reasoning is part of its text, and it knows no developer."""
+    role, content, reasoning = message["role"], message.get("content"), message.get("reasoning_content")
+    if reasoning:
+        content = f"<think>\n{reasoning}\n</think>\n\n{message_text({**message, 'tool_calls': None})}"
+    kept = {key: message[key] for key in ("tool_calls", "tool_call_id") if message.get(key)}
+    text = content if content is not None else ""
+    return {"role": "system" if role == "developer" else role, "content": text} | kept
+
+
+def nemo_rl(row: Row) -> Iterator[Row]:
+    """Yield a pair as NeMo RL's `PreferenceDataset` takes it: the lower rank is preferred."""
+    yield {
+        "context": [_with_text(message) for message in row["prompt"]],
+        "completions": [
+            {"rank": rank, "completion": [_with_text(message) for message in row[side]]}
+            for rank, side in enumerate(("chosen", "rejected"))
+        ],
+    }
+
+
+def _with_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message with its parts as one text: NeMo RL takes a list for images."""
+    if not isinstance(message.get("content"), list):
+        return message
+    return {**message, "content": message_text({**message, "tool_calls": None})}
 
 
 def axolotl(row: Row) -> Iterator[Row]:

@@ -180,9 +180,14 @@ def explain_loser(column: str) -> str:
 
 
 def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
-    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad."""
+    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad.
+
+    Raises RecordError for another number: it is of another scale.
+    """
     if strength == NEITHER:
         return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
+    if abs(strength) > STRONGEST:
+        raise RecordError(_("A preference must be a number from -3 to 3."))
     scores = (0.5, 0.5) if strength == 0 else fields.chosen(0 if strength < 0 else 1)
     size = min(max(round(abs(strength)), 1), STRONGEST)
     return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)

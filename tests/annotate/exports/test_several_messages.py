@@ -21,7 +21,7 @@ CALL = {
     "tool_calls": [{"function": {"name": "look_up", "arguments": "{}"}}],
 }
 TURN = [CALL, {"role": "tool", "content": "3"}, {"role": "assistant", "content": "Three."}]
-ONE_MESSAGE = ("llama_factory", "axolotl")
+ONE_MESSAGE = ("llama_factory", "axolotl", "openai", "nemo_rl")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_one_pair_with_a_whole_turn_does_not_stop_the_others(plain, turn, select
 
 
 def test_formats_of_messages_keep_whole_turns(plain, turn, select):
-    for format in ("conversational", "openai"):
+    for format in ("conversational", "ms_swift"):
         assert written(select(format=format))[0] == 2
 
 
@@ -57,7 +57,7 @@ def test_formats_of_messages_keep_whole_turns(plain, turn, select):
 def test_a_snapshot_leaves_them_out_and_counts_them(project, owner, plain, turn, select, format):
     every = select().settings
     digest = take_snapshot(project, owner, settings=every).digest[:12]
-    for chosen, pairs in ((format, 1), ("openai", 2)):
+    for chosen, pairs in ((format, 1), ("ms_swift", 2)):
         selection = select(format=chosen, snapshot=digest)
         found = account.count(project, selection.filters, selection.settings, selection.snapshot)
         assert (found["pairs"], written(selection)[0]) == (pairs, pairs)

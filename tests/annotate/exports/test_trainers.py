@@ -1,4 +1,4 @@
-"""Files for LLaMA-Factory and Axolotl: what their loaders would misread leaves in their way, or is left out."""
+"""Files for other trainers: what their loaders would misread leaves in their way, or is left out."""
 
 import io
 import json
@@ -26,10 +26,10 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def leave(project: Any, select: Any) -> Any:
-    """leave(format, prompt, chosen): the records of one pair, and why pairs were left out."""
+    """leave(format, prompt, chosen, tools): the records of one pair, and why pairs were left out."""
 
-    def leave(format: str, prompt: Any, chosen: Any) -> tuple[list[Any], dict[str, int]]:
-        row = Candidate(prompt, (Answer(chosen), Answer("No.")), (Opinion((1.0, 0.0)),))
+    def leave(format: str, prompt: Any, chosen: Any, tools: Any = ()) -> tuple[list[Any], dict[str, int]]:
+        row = Candidate(prompt, (Answer(chosen), Answer("No.")), (Opinion((1.0, 0.0)),), tuple(tools))
         items = expand(row, Choices("judged", empty_completions=True))
         write(project, list(enumerate(items, start=1)))
         selection = select(format=format)
@@ -117,20 +117,95 @@ def test_axolotl_gets_a_role_and_a_text_of_each_message(leave: Any) -> None:
     [
         ([ASKED], [said(None, tool_calls=[CALL])], "calls", {"axolotl"}),
         ([ASKED, said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}], "Two.", "calls", {"axolotl"}),
-        ([ASKED], [said("Yes.", reasoning_content="Hm.")], "reasoning", {"axolotl"}),
+        ([ASKED], [said("Yes.", reasoning_content="Hm.")], "reasoning", {"axolotl", "openai"}),
         ([ASKED], "", "empty", {"axolotl"}),
         *(([ASKED], blank, "empty", {"axolotl"}) for blank in (" \n", "\x0b", "\x1c", "\x85", "\u00a0", "\u3000")),
         ([ASKED], "\u200b", "", set()),
         ([ASKED], "\u3000No. \n", "blanks", {"axolotl"}),
         ([ASKED], [said([{"type": "text", "text": " No."}])], "blanks", {"axolotl"}),
         ([ASKED], "No .", "", set()),
-        ([{"role": "user", "content": [IMAGE]}], "Yes.", "images", {"axolotl", "llama_factory"}),
+        ([{"role": "user", "content": [IMAGE]}], "Yes.", "images",
+         {"axolotl", "llama_factory", "openai", "nemo_rl"}),
         ([{"role": "user", "content": 'Say "tool_calls": [] and "reasoning_content": 1'}], "Yes.", "", set()),
     ],
 )  # fmt: skip
 def test_what_a_trainer_misreads_is_left_out_and_counted(
     leave: Any, prompt: Any, chosen: Any, reason: str, formats: set[str]
 ) -> None:
-    for format in ("axolotl", "llama_factory", "openai"):
+    for format in ("axolotl", "llama_factory", "openai", "ms_swift", "nemo_rl"):
         rows, excluded = leave(format, prompt, chosen)
         assert (len(rows), excluded) == ((0, {reason: 1}) if format in formats else (1, {}))
+
+
+# --- OpenAI ------------------------------------------------------------------------------------------------------
+
+
+def test_openai_gets_an_id_for_each_call_and_result(leave: Any) -> None:
+    calls = [{"function": {"name": name, "arguments": {"a": 1}}} for name in ("add", "find")]
+    results = [{"role": "tool", "name": name, "content": name} for name in ("add", "find")]
+    ((row,), _excluded) = leave("openai", [ASKED, said(None, tool_calls=calls), *results], "Two.")
+    _asked, called, *told = row["input"]["messages"]
+    assert [(call["id"], call["type"], call["function"]) for call in called["tool_calls"]] == [
+        ("call_1", "function", {"name": "add", "arguments": '{"a": 1}'}),
+        ("call_2", "function", {"name": "find", "arguments": '{"a": 1}'}),
+    ]
+    assert [(one["tool_call_id"], one["content"]) for one in told] == [("call_1", "add"), ("call_2", "find")]
+
+
+def test_openai_keeps_ids_and_arguments_as_they_are(leave: Any) -> None:
+    closely = {"name": "add", "arguments": '{"a":1}'}
+    calls = [CALL, {**CALL, "id": "c2", "function": closely}]
+    results = [{"role": "tool", "tool_call_id": name, "content": name} for name in ("c2", "c1")]
+    ((row,), _excluded) = leave("openai", [ASKED, said(None, tool_calls=calls), *results], "Two.")
+    _asked, called, *told = row["input"]["messages"]
+    assert called == said(None, tool_calls=calls)
+    assert [one["tool_call_id"] for one in told] == ["c2", "c1"]
+
+
+def test_openai_gets_no_keys_that_its_api_lacks(leave: Any) -> None:
+    prompt = [{**ASKED, "name": "ada"}, said("Hi.", reasoning_content="Hm."), ASKED]
+    ((row,), _excluded) = leave("openai", prompt, "Yes.")
+    assert row["input"]["messages"] == [{**ASKED, "name": "ada"}, said("Hi."), ASKED]
+
+
+# --- ms-swift and NeMo RL ----------------------------------------------------------------------------------------
+
+
+def test_ms_swift_gets_two_whole_chats(leave: Any) -> None:
+    prompt = [{"role": "developer", "content": "Be brief."}, ASKED]
+    chosen = [
+        said(None, tool_calls=[CALL]),
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        said("3"),
+    ]
+    ((row,), _excluded) = leave("ms_swift", prompt, chosen)
+    asked = [{"role": "system", "content": "Be brief."}, ASKED]
+    assert row == {
+        "messages": [*asked, said("", tool_calls=[CALL]), *chosen[1:]],
+        "rejected_messages": [*asked, said("No.")],
+    }
+
+
+def test_ms_swift_gets_reasoning_inside_the_text(leave: Any) -> None:
+    ((row,), _excluded) = leave("ms_swift", [ASKED], [said("Yes.", reasoning_content="Hm.")])
+    assert row["messages"][-1] == said("<think>\nHm.\n</think>\n\nYes.")
+
+
+def test_ms_swift_tells_both_chats_of_the_tools(leave: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    ((row,), _excluded) = leave("ms_swift", [ASKED], "Yes.", tools)
+    assert json.loads(row["tools"]) == json.loads(row["rejected_tools"]) == tools
+
+
+def test_nemo_rl_gets_the_chosen_completion_at_rank_0(leave: Any) -> None:
+    prompt = [
+        {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "text", "text": "here"}]}
+    ]
+    ((row,), _excluded) = leave("nemo_rl", prompt, [said(None, tool_calls=[CALL])])
+    assert row == {
+        "context": [{"role": "user", "content": "Look\n\nhere"}],
+        "completions": [
+            {"rank": 0, "completion": [said(None, tool_calls=[CALL])]},
+            {"rank": 1, "completion": [said("No.")]},
+        ],
+    }

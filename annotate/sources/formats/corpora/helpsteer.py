@@ -1,13 +1,14 @@
 """NVIDIA's HelpSteer: ratings of single responses, and preferences with strength and reasons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.verdicts import read_scale
+from annotate.sources.formats.signs import holds_verdict
+from annotate.sources.formats.verdicts import NEITHER, STRONGEST, read_scale, read_verdict
 from annotate.sources.messages import has_extra_ids, is_chat, read_chat, read_extra_ids
 
 USER_TAG = "<extra_id_1>User"
@@ -44,30 +45,57 @@ RATINGS = Format("helpsteer", noop("HelpSteer (ratings)"), JUDGED, _fits_ratings
 # --- Preferences -------------------------------------------------------------------------------------------------
 
 
+STRENGTH, RATIONALES = "preference_strength", ("preference_statement", "preference_elaboration")
+PREFERENCE_KEYS = ("prompt", "response_1", "response_2", STRENGTH, *RATIONALES)
+# What HelpSteer2 has of single annotators: strengths on the same scale, of which it took the mean.
+OF_ANNOTATORS = ("three_most_similar_preferences", "all_preferences_unprocessed")
+
+
 def _fits_preference(record: Record) -> bool:
-    responses = ("response_1", "response_2")
-    return fields.has_texts(record, "prompt", *responses) and fields.is_number(
-        record.get("preference_strength")
+    """Return whether a record has a strength for two responses, and nothing else says which is better.
+
+    Beside a verdict, a strength is how much better one of them is, and has no direction.
+    """
+    if not fields.has_texts(record, "prompt", "response_1", "response_2"):
+        return False
+    used = (*PREFERENCE_KEYS, *OF_ANNOTATORS)
+    return fields.is_number(record.get(STRENGTH)) and not _says_more(record, used)
+
+
+def _says_more(record: Record, used: Sequence[str]) -> bool:
+    """Return whether another key of a record says which of two responses is better, or has a value that does."""
+    responses = used[1:3]
+    return holds_verdict(record, *used) or any(
+        read_verdict(value, responses) is not None for key, value in record.items() if key not in used
     )
+
+
+def _have_directions(records: Sequence[Record]) -> bool:
+    """Return whether strengths have a direction. On a scale that begins at 1, a small one favours the first.
+
+    HelpSteer2 is known by what else it has, too.
+    """
+    if any(record.get(key) is not None for record in records for key in (*RATIONALES, *OF_ANNOTATORS)):
+        return True
+    if any(has_extra_ids(record["prompt"]) for record in records):
+        return True
+    return any(fields.number(record[STRENGTH], STRENGTH) < 0 for record in records)
+
+
+def _is_off_scale(value: object) -> bool:
+    """Return whether a number is not on the scale from -3 to 3."""
+    if not fields.is_number(value):
+        return False
+    number = fields.number(value, STRENGTH)
+    return abs(number) > STRONGEST and number != NEITHER
 
 
 def _read_preference(record: Record) -> Candidate:
-    rationale = " ".join(
-        record[key]
-        for key in ("preference_statement", "preference_elaboration")
-        if isinstance(record.get(key), str)
-    )
-    strength = fields.number(record["preference_strength"], "preference_strength")
+    rationale = " ".join(record[key] for key in RATIONALES if isinstance(record.get(key), str))
+    strength = fields.number(record[STRENGTH], STRENGTH)
     return fields.candidate(
         record,
-        (
-            "prompt",
-            "response_1",
-            "response_2",
-            "preference_strength",
-            "preference_statement",
-            "preference_elaboration",
-        ),
+        PREFERENCE_KEYS,
         _prompt(record),
         [Answer(record["response_1"]), Answer(record["response_2"])],
         [read_scale(strength, rationale=rationale)],
@@ -75,32 +103,47 @@ def _read_preference(record: Record) -> Candidate:
 
 
 PREFERENCE = Format(
-    "helpsteer2", noop("HelpSteer2 (preferences)"), JUDGED, _fits_preference, _read_preference
+    "helpsteer2",
+    noop("HelpSteer2 (preferences)"),
+    JUDGED,
+    _fits_preference,
+    _read_preference,
+    contradicts=lambda record: _fits_preference(record) and _is_off_scale(record[STRENGTH]),
+    fits_together=_have_directions,
 )
 
 
 # --- HelpSteer3 --------------------------------------------------------------------------------------------------
 
 
+OVERALL, INDIVIDUAL = "overall_preference", "individual_preference"
+THIRD_KEYS = ("context", "response1", "response2", OVERALL, INDIVIDUAL)
+
+
 def _fits_third(record: Record) -> bool:
     is_pair = is_chat(record.get("context")) and fields.has_texts(record, "response1", "response2")
-    return is_pair and fields.is_number(record.get("overall_preference"))
+    return is_pair and fields.is_number(record.get(OVERALL)) and not _says_more(record, THIRD_KEYS)
+
+
+def _have_third_directions(records: Sequence[Record]) -> bool:
+    if any(isinstance(record.get(INDIVIDUAL), list) for record in records):
+        return True
+    return any(fields.number(record[OVERALL], OVERALL) < 0 for record in records)
 
 
 def _read_third(record: Record) -> Candidate:
-    used = ("context", "response1", "response2", "overall_preference", "individual_preference")
     answers = [Answer(record["response1"]), Answer(record["response2"])]
     return fields.candidate(
-        record, used, read_chat(record["context"], "context"), answers, _individual(record)
+        record, THIRD_KEYS, read_chat(record["context"], "context"), answers, _individual(record)
     )
 
 
 def _individual(record: Record) -> Iterator[Opinion]:
     """Yield each annotator's preference, or the overall one where there are none."""
-    if not record.get("individual_preference"):
-        yield read_scale(fields.number(record["overall_preference"], "overall_preference"))
+    if not record.get(INDIVIDUAL):
+        yield read_scale(fields.number(record[OVERALL], OVERALL))
         return
-    for number, item in enumerate(fields.objects(record, "individual_preference"), start=1):
+    for number, item in enumerate(fields.objects(record, INDIVIDUAL), start=1):
         reasoning = item.get("reasoning")
         yield read_scale(
             fields.number(item.get("score"), "individual_preference.score"),
@@ -109,4 +152,12 @@ def _individual(record: Record) -> Iterator[Opinion]:
         )
 
 
-THIRD = Format("helpsteer3", noop("HelpSteer3 (preferences)"), JUDGED, _fits_third, _read_third)
+THIRD = Format(
+    "helpsteer3",
+    noop("HelpSteer3 (preferences)"),
+    JUDGED,
+    _fits_third,
+    _read_third,
+    contradicts=lambda record: _fits_third(record) and _is_off_scale(record[OVERALL]),
+    fits_together=_have_third_directions,
+)

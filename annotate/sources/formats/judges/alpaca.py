@@ -1,6 +1,6 @@
 """AlpacaEval and AlpacaFarm: an instruction, two outputs, and a preference from 1 (the first) to 2 (the second)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
@@ -55,7 +55,21 @@ def _opinions(record: Record, annotator: str) -> Iterator[Opinion]:
     yield Opinion((1 - second, second), annotator=annotator)
 
 
-EVAL = Format("alpaca-eval", noop("AlpacaEval, AlpacaFarm (preferences)"), JUDGED, _fits_judged, _read)
+def _count_from_one(records: Sequence[Record]) -> bool:
+    """Return whether preferences are from 1 to 2. Some that are 0, and none above 1, may name the outputs from 0 on."""
+    said = [record["preference"] for record in records if record.get("preference") not in (None, "")]
+    numbers = [fields.number(value, "preference") for value in said]
+    return TIE not in numbers or max(numbers) > 1
+
+
+EVAL = Format(
+    "alpaca-eval",
+    noop("AlpacaEval, AlpacaFarm (preferences)"),
+    JUDGED,
+    _fits_judged,
+    _read,
+    fits_together=_count_from_one,
+)
 
 
 def _fits_farm(record: Record) -> bool:

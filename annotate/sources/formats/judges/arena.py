@@ -1,6 +1,7 @@
 """MT-Bench and Chatbot Arena: questions of several turns, and battles of two models with their winner."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,6 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.pairs import as_thumb
 from annotate.sources.formats.prompts import says_preference
+from annotate.sources.formats.signs import holds_verdict
 from annotate.sources.formats.verdicts import read_winner
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
 from annotate.sources.tables import like
@@ -66,7 +68,7 @@ QUESTIONS = Format(
 
 
 CHATS = (("conversation_a", "conversation_b"), ("messages_a", "messages_b"))  # the latter of Search Arena
-TIMES = ("tstamp", "timestamp")
+TIMES, JUDGES = ("tstamp", "timestamp"), ("judge", "judge_hash")
 
 
 def _chat_keys(record: Record) -> tuple[str, ...]:
@@ -74,36 +76,65 @@ def _chat_keys(record: Record) -> tuple[str, ...]:
 
 
 def _fits_battle(record: Record) -> bool:
-    return bool(_chat_keys(record)) and fields.has_texts(record, "winner")
+    """Return whether a record has two chats and a winner.
+
+    It is null where there was no vote (Search Arena). Then nothing else may say which is better.
+    """
+    keys = _chat_keys(record)
+    if not keys or "winner" not in record or not isinstance(record["winner"], str | None):
+        return False
+    return bool((record["winner"] or "").strip()) or not holds_verdict(
+        record, *keys, *SIDES, *JUDGES, "winner"
+    )
 
 
 def _read_battle(record: Record) -> Candidate:
     conversations = {key: read_chat(fields.cell(record[key]), key) for key in _chat_keys(record)}
     _cut_turns(record, conversations)
     prompt, completions = split_chats(conversations)
-    judge = next((key for key in ("judge", "judge_hash") if record.get(key) is not None), "")
+    judge = next((key for key in JUDGES if record.get(key) is not None), "")
     name = fields.cell(record.get(judge))
     time = next((key for key in TIMES if record.get(key) is not None), "")
-    models = [fields.name_of(record.get(side)) for side in SIDES]
-    verdict = read_winner(record["winner"], SIDES, models)
-    if verdict is None:
-        raise RecordError(
-            _("winner must be %(values)s.") % {"values": "model_a, model_b, tie, tie (bothbad)"}, "winner"
-        )
-    opinion = verdict._replace(
-        annotator="/".join(map(str, name)) if isinstance(name, list) else fields.name_of(name),
-        at=fields.moment(record.get(time)),
-    )
+    at = fields.moment(record.get(time))
+    annotator = "/".join(map(str, name)) if isinstance(name, list) else fields.name_of(name)
     question = fields.name_of(record.get("question_id"))
-    used = ["question_id"] * bool(question) + [time] * bool(opinion.at)
-    return fields.candidate(
+    used = ["question_id"] * bool(question) + [time] * bool(at)
+    found = fields.candidate(
         record,
         (*conversations, *SIDES, "winner", judge, *used),
         prompt,
         _answers(record, completions),
-        [opinion],
+        [one._replace(annotator=annotator, at=at) for one in _read_vote(record)],
         prompt_external_id=question,
         sides_known=True,
+    )
+    return replace(found, losses=(*found.losses, *_earlier_turns(record, prompt)))
+
+
+def _read_vote(record: Record) -> list[Opinion]:
+    """Return who won as an opinion. No opinion where the winner is null or blank: there was no vote."""
+    winner = record["winner"]
+    if winner is None or not winner.strip():
+        return []
+    verdict = read_winner(winner, SIDES, [fields.name_of(record.get(side)) for side in SIDES])
+    if verdict is None:
+        raise RecordError(
+            _("winner must be %(values)s.") % {"values": "model_a, model_b, tie, tie (bothbad)"}, "winner"
+        )
+    return [verdict]
+
+
+def _earlier_turns(record: Record, prompt: Sequence[Message]) -> tuple[str, ...]:
+    """Return what of a battle is lost where its whole chat has turns before those of the two models.
+
+    Other models answered in them, a pair for each turn, and the record does not say which answers were seen.
+    """
+    whole = fields.cell(record.get("full_conversation"))
+    asked = sum(message["role"] == "user" for message in prompt)
+    if not isinstance(whole, list) or len(whole) <= asked:
+        return ()
+    return (
+        _("The turns before the judged ones, which other models answered, have no place in a comparison"),
     )
 
 

@@ -1,7 +1,7 @@
 """PandaLM, Auto-J, LLMBar and OffsetBias: pairs of responses with verdicts, each with its own numbers."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
@@ -66,7 +66,20 @@ def _models(names: object) -> tuple[str, str]:
     return (parts[0], parts[1]) if len(parts) == 2 and all(parts) else ("", "")
 
 
-PANDALM = Format("pandalm", noop("PandaLM"), JUDGED, _fits_pandalm, _read_pandalm)
+def _pandalm_counts_from_one(records: Sequence[Record]) -> bool:
+    """Return whether some verdict is 2, or none is 0: zeros and ones alone may name the responses from 0 on."""
+    said = [record[key] for record in records for key in _annotators(record)]
+    return any(_is_code(value, 2) for value in said) or not any(_is_code(value, 0) for value in said)
+
+
+PANDALM = Format(
+    "pandalm",
+    noop("PandaLM"),
+    JUDGED,
+    _fits_pandalm,
+    _read_pandalm,
+    fits_together=_pandalm_counts_from_one,
+)
 
 
 # --- Auto-J ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Published collections."""
 
+from datetime import UTC, datetime
+
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.sources.cases import BLUE_GREEN, SECOND, SKY, Case, assistant, pair, user
 
@@ -116,6 +118,45 @@ RATINGS: list[Case] = [
                     "coherence": 4,
                     "complexity": 1,
                     "verbosity": 1,
+                },
+            )
+        ],
+    ),
+    (
+        "multipref",
+        {
+            "comparison_id": "c1",
+            "prompt_id": "p1",
+            "text": "Sky?",
+            "completion_a": "Blue.",
+            "model_a": "m1",
+            "completion_b": "Green.",
+            "model_b": "m2",
+            "normal_worker_annotations": [
+                {
+                    "evaluator": "n1",
+                    "overall_pref": "A-is-clearly-better",
+                    "helpful_pref": "Tie",
+                    "timestamp": "2024-05-01T10:00:00+00:00",
+                },
+                {"evaluator": "n2", "overall_pref": "Tie"},
+            ],
+            "expert_worker_annotations": [{"evaluator": "e1", "overall_pref": "B-is-slightly-better"}],
+        },
+        [
+            Candidate(
+                "Sky?",
+                (Answer("Blue.", "m1"), Answer("Green.", "m2")),
+                (
+                    Opinion((1.0, 0.0), annotator="n1", strength=3, at=datetime(2024, 5, 1, 10, tzinfo=UTC)),
+                    Opinion((0.5, 0.5), annotator="n2"),
+                    Opinion((0.0, 1.0), annotator="e1", strength=1),
+                ),
+                external_id="c1",
+                metadata={
+                    "prompt_id": "p1",
+                    "normal_worker_annotations": [{"helpful_pref": "Tie"}, {}],
+                    "expert_worker_annotations": [{}],
                 },
             )
         ],

@@ -39,7 +39,11 @@ ALPACA: list[Case] = [
         {"instruction": "Sky?", **OUTPUTS, "annotator_index": 3, "preference": "1.75"},
         [Candidate("Sky?", NAMED, (Opinion((0.25, 0.75), annotator="3"),))],
     ),
-    ("alpaca-eval", {"instruction": "Sky?", **OUTPUTS, "preference": 0}, [Candidate("Sky?", NAMED, (TIE,))]),
+    (
+        "alpaca-eval",
+        {"instruction": "Sky?", **OUTPUTS, "preference": 1.5},
+        [Candidate("Sky?", NAMED, (TIE,))],
+    ),
     ("alpaca-eval", {"instruction": "Sky?", **OUTPUTS, "preference": None}, [Candidate("Sky?", NAMED)]),
     (
         "alpaca-farm",
@@ -107,7 +111,7 @@ BENCHMARKS: list[Case] = [
 ]
 
 
-def battle(winner: str, **more: object) -> dict[str, object]:
+def battle(winner: str | None, **more: object) -> dict[str, object]:
     return {
         **{"question_id": 81, "model_a": "m1", "model_b": "m2", "winner": winner},
         **{
@@ -126,6 +130,8 @@ TURNS = {
     "conversation_a": [*SKY, assistant("Blue."), user("Sure?"), assistant("Yes.")],
     "conversation_b": [*SKY, assistant("Green."), user("Sure?"), assistant("No.")],
 }
+IN_TURN = {"user": user("Sky?"), "model_side_a": assistant("Blue."), "model_side_b": assistant("Green.")}
+EARLIER = ("The turns before the judged ones, which other models answered, have no place in a comparison",)
 ARENA: list[Case] = [
     (
         "mt-bench-questions",
@@ -145,6 +151,27 @@ ARENA: list[Case] = [
         ],
     ),
     ("arena", battle("tie"), [fought(TIE)]),
+    (  # Search Arena: half of its chats have no vote
+        "arena",
+        battle(None, judge="ab12", timestamp="2025-03-18T16:39:00"),
+        [Candidate(SKY, NAMED, prompt_external_id="81", sides_known=True)],
+    ),
+    (  # LMArena: a second vote in one chat, for which other models were drawn
+        "arena",
+        battle("both_bad", evaluation_order=2, full_conversation=[IN_TURN, IN_TURN]),
+        [
+            fought(
+                Opinion(verdict="both_bad"),
+                metadata={"evaluation_order": 2, "full_conversation": [IN_TURN, IN_TURN]},
+                losses=EARLIER,
+            )
+        ],
+    ),
+    (
+        "arena",
+        battle("model_b", evaluation_order=1, full_conversation=[IN_TURN]),
+        [fought(SECOND, metadata={"evaluation_order": 1, "full_conversation": [IN_TURN]})],
+    ),
     (
         "arena",
         battle("tie (bothbad)", judge=["gpt-4", "pair-v2"]),
