@@ -43,20 +43,12 @@ ORDERS = [
 ]
 
 
-class LeastField(forms.IntegerField):
-    """The judgments that a prompt must have to be ranked."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            required=False,
-            min_value=1,
-            max_value=1_000,
-            label=_("Judgments that a ranked prompt needs"),
-            widget=forms.NumberInput(attrs={"placeholder": _("At least 3 judgments")}),
-        )
-
-    def clean(self, value: Any) -> int:
-        return super().clean(value) or LEAST
+LEAST_JUDGMENTS = [
+    ("1", _("Ranked from 1 judgment on")),
+    ("", _("Ranked from 3 judgments on")),
+    ("10", _("Ranked from 10 judgments on")),
+    ("30", _("Ranked from 30 judgments on")),
+]
 
 
 class PromptFilterForm(StrictForm):
@@ -88,15 +80,26 @@ class PromptListForm(PromptFilterForm):
     MORE = ("least", "state", "held_out", "batch", "metadata")  # folded, unless one is in use
 
     order = forms.ChoiceField(required=False, choices=[("", _("Newest first")), *ORDERS], label=_("Order"))
-    least = LeastField()
+    least = forms.TypedChoiceField(
+        required=False,
+        choices=LEAST_JUDGMENTS,
+        coerce=int,
+        empty_value=LEAST,
+        label=_("Judgments that a ranked prompt needs"),
+    )
 
 
 class PromptRankingForm(PromptFilterForm):
     """The query by which the API is asked for the prompts that stand out."""
 
     order = forms.ChoiceField(choices=ORDERS, label=_("Order"))
-    least = LeastField()
+    least = forms.IntegerField(
+        required=False, min_value=1, max_value=1_000, label=_("Judgments that a ranked prompt needs")
+    )
     before = KeyField(required=False, label=_("Before"))
+
+    def clean_least(self) -> int:
+        return self.cleaned_data["least"] or LEAST
 
 
 class TrailFilterForm(StrictForm):
