@@ -239,3 +239,11 @@ def test_a_change_on_a_prompts_page_leads_back_to_it(judged, owner, client_for):
     address = f"{URL}{judged[0].pk}/"
     page = client_for(owner).post(f"{address}change/", {"action": "withdraw", "back": "prompt"}, follow=True)
     assert page.redirect_chain == [(address, 302)]
+
+
+def test_prompts_that_annotators_dispute_are_found(judged, make_member, project, owner, client_for):
+    disputed = compare(project, "Disputed", "x", "y", needed=2)
+    for name, what in (("dora", "first"), ("emil", "second")):
+        judge_all(project, make_member(name, "annotator"), {disputed.pk: what}, default="skip")
+    assert texts(client_for(owner).get(f"{URL}?has=disagreement")) == ["Disputed"]
+    assert texts(client_for(owner).get(f"{URL}?order=disagreement&least=1")) == ["Disputed"]
