@@ -84,7 +84,7 @@ class PromptListForm(PromptFilterForm):
         required=False,
         choices=LEAST_JUDGMENTS,
         coerce=int,
-        empty_value=LEAST,
+        empty_value=LEAST,  # type: ignore[arg-type] # it is returned as it is
         label=_("Judgments that a ranked prompt needs"),
     )
 
