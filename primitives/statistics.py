@@ -1,7 +1,7 @@
 """Statistics of counts: shares with an interval, and the mean of numbers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CONFIDENCE = 0.95
@@ -105,6 +105,20 @@ def _student_95(freedom: int) -> float:
     """Return Student's quantile of CONFIDENCE, by the first terms of its expansion about the normal one."""
     z = NORMAL_95
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def median_of_counts(counts: Mapping[float, int]) -> float | None:
+    """Return the median of numbers of which each occurs so many times. None without any."""
+    half, passed, lower = sum(counts.values()) / 2, 0, None
+    for number in sorted(counts):
+        passed += counts[number]
+        if lower is not None:
+            return (lower + number) / 2
+        if passed > half:
+            return number
+        if passed == half and counts[number]:
+            lower = number
+    return None
 
 
 UNMEASURED = Share()

@@ -1,6 +1,7 @@
 """Pages of a list by cursor: stable while rows arrive, and as fast at the end as at the start."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -69,10 +70,13 @@ def page_of(
     rows: QuerySet[Any],
     serializer: type[BaseSerializer[Any]],
     paginator: type[ByKey] = ByKey,
+    complete: Callable[[list[Any]], None] | None = None,
 ) -> Response:
-    """Return a page of rows, as the query of the request asks for it."""
+    """Return a page of rows, as the query of the request asks for it. `complete` adds to them what no column holds."""
     pages = paginator()
     found: list[Model] = pages.paginate_queryset(rows, request) or []
+    if complete:
+        complete(found)
     return pages.get_paginated_response(serializer(found, many=True).data)
 
 

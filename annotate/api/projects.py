@@ -237,6 +237,7 @@ def _person(person: quality.Person) -> dict[str, Any]:
         **{name: share_data(share) for name, share in shares.items()},
         "reliability": figures.reliability,
         "mean_seconds": figures.mean_seconds,
+        "median_seconds": figures.median_seconds,
         "late": figures.late,
         "warnings": person.warnings,
     }

@@ -18,29 +18,37 @@ from annotate.api.shapes.rows import (
     CountOut,
     FlagOut,
     GoldIn,
+    JudgedPromptOut,
     MadeOut,
     PriorityIn,
     PromptOut,
+    PromptRankingOut,
     PromptRowsIn,
     WholeCompletionOut,
 )
-from annotate.forms.search import NamedFilterForm, PromptFilterForm
+from annotate.forms.search import NamedFilterForm, PromptFilterForm, PromptRankingForm
 from annotate.judgments import drafts
 from annotate.models import Comparison, Completion, Flag, Prompt
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import gold, withdrawals
-from annotate.reports.search import narrow, narrow_prompts
+from annotate.reports.prompt_figures import add_figures
+from annotate.reports.search import browse_prompts, narrow, narrow_prompts
 
 
 class Prompts(Endpoint):
     tag = "Prompts"
 
     @operation(
-        "List prompts", "The oldest first.", roles=READERS, gives=Listing(PromptOut), query=PromptFilterForm
+        "List prompts",
+        "The oldest first, with what was said of each.",
+        roles=READERS,
+        gives=Listing(JudgedPromptOut),
+        query=PromptFilterForm,
     )
     def get(self, call: Call) -> Response:
         everything = Prompt.objects.filter(project=call.project)
-        return page_of(call.request, narrow_prompts(everything, call.filters), PromptOut)
+        matching = narrow_prompts(everything, call.filters)
+        return page_of(call.request, matching, JudgedPromptOut, complete=add_figures)
 
     @operation(
         "Add prompts",
@@ -60,9 +68,27 @@ class Prompts(Endpoint):
 class OnePrompt(Endpoint):
     tag = "Prompts"
 
-    @operation("Get a prompt", roles=READERS, gives=PromptOut)
+    @operation("Get a prompt", roles=READERS, gives=JudgedPromptOut)
     def get(self, call: Call, prompt_id: int) -> Response:
-        return Response(PromptOut(get_object_or_404(Prompt, project=call.project, pk=prompt_id)).data)
+        found = get_object_or_404(Prompt, project=call.project, pk=prompt_id)
+        add_figures([found])
+        return Response(JudgedPromptOut(found).data)
+
+
+class PromptRanking(Endpoint):
+    tag = "Prompts"
+
+    @operation(
+        "Rank prompts",
+        "Up to 100, the worst first, of those with at least `least` judgments (3). If the time for it was up, `older` "
+        "is not null: sent as `before`, it ranks the older prompts.",
+        roles=READERS,
+        gives=PromptRankingOut,
+        query=PromptRankingForm,
+    )
+    def get(self, call: Call) -> Response:
+        found = browse_prompts(call.project, call.filters, call.filters["before"])
+        return Response(PromptRankingOut({"results": found.rows, "older": found.older}).data)
 
 
 class Withdrawal(Endpoint):

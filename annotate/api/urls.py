@@ -50,6 +50,7 @@ urlpatterns = [
     of_project("trail/", projects.Trail),
     # --- Rows ---
     of_project("prompts/", rows.Prompts),
+    of_project("prompts/ranking/", rows.PromptRanking),
     of_project("prompts/<int:prompt_id>/", rows.OnePrompt),
     of_project("prompts/<int:prompt_id>/withdrawal/", rows.PromptWithdrawal),
     of_project("completions/<int:completion_id>/", rows.OneCompletion),

@@ -117,7 +117,7 @@ class ExportForm(PairsForm):
             ("files", _("A file for each")),
         ],
         label=_("Plain prompts and chats"),
-        help_text=_("A file holds prompts of one type. Some formats know one alone."),
+        help_text=_("A file holds prompts of one type. Some formats know only one type."),
     )
     columns = forms.ChoiceField(
         choices=[("all", _("Every column")), ("texts", _("Prompt, chosen and rejected alone"))],
@@ -132,7 +132,9 @@ class ExportForm(PairsForm):
             ("only", _("Only these")),
         ],
         label=_("Held-out prompts"),
-        help_text=_("Training never sees them. Judgments of them are work like any other."),
+        help_text=_(
+            "Training never sees them. By default files of judgments hold them, and files of pairs do not."
+        ),
     )
     kind = forms.ChoiceField(choices=[("", _("Every kind")), *Comparison.Kind.choices], label=_("Kind"))
     policy = PolicyField(to_field_name="name", label=_("With a completion of"))
@@ -140,7 +142,7 @@ class ExportForm(PairsForm):
         choices=[
             ("", _("Anywhere")),
             ("people", _("Here, by people")),
-            ("imported", _("Elsewhere: all of imported files")),
+            ("imported", _("Elsewhere: all from imported files")),
         ],
         label=_("Judged"),
     )

@@ -19,8 +19,36 @@ from annotate.forms.filters import (
 )
 from annotate.models import Comparison, Judgment, Project
 from annotate.projects import trail
+from annotate.reports.prompt_figures import LEAST
 
 HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
+
+
+CONCERNS = [
+    ("", _("Any judgments")),
+    ("skips", _("With skips")),
+    ("both_bad", _("With both bad")),
+    ("ties", _("With ties")),
+    ("disagreement", _("Annotators disagree")),
+    ("flags", _("Flagged")),
+    ("cut", _("Cut at the length limit")),
+]
+ORDERS = [
+    ("skips", _("Most skipped")),
+    ("both_bad", _("Most both bad")),
+    ("ties", _("Most ties")),
+    ("disagreement", _("Most disagreement")),
+    ("flags", _("Most flags")),
+    ("cut", _("Most cut at the length limit")),
+]
+
+
+LEAST_JUDGMENTS = [
+    ("1", _("Ranked from 1 judgment on")),
+    ("", _("Ranked from 3 judgments on")),
+    ("10", _("Ranked from 10 judgments on")),
+    ("30", _("Ranked from 30 judgments on")),
+]
 
 
 class PromptFilterForm(StrictForm):
@@ -36,12 +64,42 @@ class PromptFilterForm(StrictForm):
     q = forms.CharField(required=False, max_length=200, label=_("Search"))
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
+    has = forms.ChoiceField(required=False, choices=CONCERNS, label=_("Judgments"))
     batch = BatchField()
     metadata = MetadataField()
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
         self.fields["batch"].narrow_to(project)  # type: ignore[attr-defined]
+
+
+class PromptListForm(PromptFilterForm):
+    """The filters of the list of prompts, and their order. `least` counts where there is an order."""
+
+    IN_SIGHT = ("order", "has")
+    MORE = ("least", "state", "held_out", "batch", "metadata")  # folded, unless one is in use
+
+    order = forms.ChoiceField(required=False, choices=[("", _("Newest first")), *ORDERS], label=_("Order"))
+    least = forms.TypedChoiceField(
+        required=False,
+        choices=LEAST_JUDGMENTS,
+        coerce=int,
+        empty_value=LEAST,  # type: ignore[arg-type] # it is returned as it is
+        label=_("Judgments that a ranked prompt needs"),
+    )
+
+
+class PromptRankingForm(PromptFilterForm):
+    """The query by which the API is asked for the prompts that stand out."""
+
+    order = forms.ChoiceField(choices=ORDERS, label=_("Order"))
+    least = forms.IntegerField(
+        required=False, min_value=1, max_value=1_000, label=_("Judgments that a ranked prompt needs")
+    )
+    before = KeyField(required=False, label=_("Before"))
+
+    def clean_least(self) -> int:
+        return self.cleaned_data["least"] or LEAST
 
 
 class TrailFilterForm(StrictForm):

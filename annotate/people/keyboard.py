@@ -39,7 +39,7 @@ ACTS = (
     Act("redo", gettext_lazy("Redo"), "r"),
     Act("flag", gettext_lazy("Flag for an admin"), "f"),
     Act("notes", gettext_lazy("Go to reasons and rationale"), "n"),
-    Act("criteria", gettext_lazy("Next criterion, then the reasons: digits answer"), "c"),
+    Act("criteria", gettext_lazy("Next criterion, then the reasons (digits choose)"), "c"),
     Act("raw", gettext_lazy("Raw text, and back"), "t"),
     Act("differences", gettext_lazy("Differences, and back"), "d"),
     Act("next_difference", gettext_lazy("Next difference"), "e"),

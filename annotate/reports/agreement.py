@@ -12,7 +12,6 @@ from datetime import datetime
 from functools import reduce
 
 from django.db.models import (
-    Avg,
     BigIntegerField,
     Case,
     CharField,
@@ -27,13 +26,14 @@ from django.db.models import (
     When,
 )
 from django.db.models.expressions import Combinable
+from django.db.models.functions import Round
 from django.db.models.lookups import GreaterThan
 
 from annotate.models import Comparison, Judgment, Project, is_current
 from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import find_gold_judgments
 from primitives.reliability import PRIOR_ACCURACY, Item, Reliability, estimate
-from primitives.statistics import UNMEASURED, Share, UnitSums
+from primitives.statistics import UNMEASURED, Share, UnitSums, median_of_counts
 
 Verdict = Judgment.Verdict
 CATEGORIES = ("first", "second", Verdict.TIE.value, Verdict.BOTH_BAD.value)
@@ -74,6 +74,7 @@ class AnnotatorFigures:
     repeats: Share = UNMEASURED
     reliability: float = PRIOR_ACCURACY
     mean_seconds: float | None = None
+    median_seconds: float | None = None
     too_fast: int = 0
     late: int = 0
     not_mine: int = 0
@@ -387,19 +388,26 @@ def annotators(
     gold = gold_accuracy(project)
     agreed = agreement_with_others(met)
     reliable = estimate_reliability(met, gold) if reliable is None else reliable
-    consistent, seconds = self_consistency(project), _mean_seconds(project)
+    consistent, seconds = self_consistency(project), _time(project)
     for one in found.values():
         one.agreement = agreed.get(one.annotator, UNMEASURED)
         one.gold = gold.get(one.annotator, UNMEASURED)
         one.repeats = consistent.get(one.annotator, UNMEASURED)
         one.reliability = reliable.get(one.annotator, PRIOR_ACCURACY)
-        one.mean_seconds = seconds.get(one.annotator)
+        one.mean_seconds, one.median_seconds = seconds.get(one.annotator, (None, None))
     return sorted(found.values(), key=lambda one: one.annotator)
 
 
-def _mean_seconds(project: Project) -> dict[int, float]:
-    timed = _current(project).filter(seconds__lte=LONGEST_SECONDS)
+def _time(project: Project) -> dict[int, tuple[float, float | None]]:
+    """Return the mean and the median seconds of each annotator's judgments, the median to a tenth."""
+    timed = _current(project).filter(seconds__lte=LONGEST_SECONDS).annotate(tenths=Round(F("seconds") * 10))
+    rows = timed.values("annotator", "tenths").annotate(count=Count("pk"), total=Sum("seconds")).order_by()
+    counts: dict[int, dict[float, int]] = defaultdict(dict)
+    totals: dict[int, float] = defaultdict(float)
+    for row in rows:
+        counts[row["annotator"]][row["tenths"] / 10] = row["count"]
+        totals[row["annotator"]] += row["total"]
     return {
-        row["annotator"]: row["mean"]
-        for row in timed.values("annotator").annotate(mean=Avg("seconds")).order_by()
+        annotator: (totals[annotator] / sum(found.values()), median_of_counts(found))
+        for annotator, found in counts.items()
     }

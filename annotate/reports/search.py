@@ -14,16 +14,18 @@ from typing import Any, Generic, TypeVar
 from django.db.models import Count, Exists, JSONField, OuterRef, Prefetch, Q, QuerySet, TextField
 from django.db.models.expressions import F, Value
 from django.db.models.fields.json import KeyTransform, KeyTransformExact
-from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models.functions import Cast
 from django.db.models.lookups import IContains
 
 from annotate.models import Comparison, Flag, Judgment, Project, Prompt, is_set_aside
 from annotate.models.comparisons import ComparisonQuerySet
 from annotate.models.texts import PromptQuerySet
+from annotate.reports.prompt_figures import CONCERNS, add_figures, find_disputed, rank_prompts
 
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
+RANKING_SECONDS = 4.0  # on one ranking
 MOST_COUNTED = 100_000  # prompts of one state, on their page
 T = TypeVar("T")
 # Columns of completions that a line does not show.
@@ -63,17 +65,42 @@ def browse(
 def browse_prompts(
     project: Project, filters: Mapping[str, Any], before: int | None = None, seconds: float = SECONDS
 ) -> Page[Prompt]:
-    """Return the newest prompts that match. `filters` is PromptFilterForm's cleaned data."""
+    """Return the newest prompts that match, or those that an `order` puts first. `filters` is PromptListForm's data."""
     everything = Prompt.objects.filter(project=project)
-    keys, older, cut = _walk(everything, narrow_prompts(everything, filters), before, seconds)
-    live = Count("comparisons", filter=Q(comparisons__withdrawn_at=None))
-    rows = Prompt.objects.filter(pk__in=keys).annotate(
+    matching = narrow_prompts(everything, filters)
+    if order := filters.get("order"):
+        keys, older = rank_prompts(
+            everything, matching, order, least=filters["least"], before=before, seconds=RANKING_SECONDS
+        )
+        return Page(_prompts_with_details(keys), older, older is not None)
+    keys, older, cut = _walk(everything, matching, before, seconds)
+    return Page(_prompts_with_details(keys), older, cut)
+
+
+def find_prompt(project: Project, key: int) -> Prompt | None:
+    """Return a prompt of the project with what a line of the list shows."""
+    keys = list(Prompt.objects.filter(project=project, pk=key).values_list("pk", flat=True))
+    return next(iter(_prompts_with_details(keys)), None)
+
+
+def newest_comparisons(prompt: Prompt) -> tuple[list[Comparison], bool]:
+    """Return a page of the prompt's newest comparisons, and whether it has more."""
+    keys = list(prompt.comparisons.order_by("-pk").values_list("pk", flat=True)[: PAGE + 1])
+    return _with_details(keys[:PAGE]), len(keys) > PAGE
+
+
+def _prompts_with_details(keys: list[int]) -> list[Prompt]:
+    """Return these prompts in this order, with what a line of the list shows."""
+    rows = Prompt.objects.annotate(
         all_comparisons=Count("comparisons", distinct=True),
-        live_comparisons=live,
+        live_comparisons=Count("comparisons", filter=Q(comparisons__withdrawn_at=None)),
         is_unanswered=Exists(Prompt.objects.unanswered().filter(pk=OuterRef("pk"))),
         is_unmeasured=Exists(Prompt.objects.unmeasured().filter(pk=OuterRef("pk"))),
     )
-    return Page(list(rows.order_by("-pk")), older, cut)
+    found = rows.in_bulk(keys)
+    prompts = [found[key] for key in keys if key in found]
+    add_figures(prompts)
+    return prompts
 
 
 def count_prompts(project: Project) -> dict[str, int]:
@@ -139,6 +166,8 @@ def narrow_prompts(prompts: PromptQuerySet, filters: Mapping[str, Any]) -> Promp
         prompts = prompts.filter(has_metadata(metadata, "metadata"))
     if held_out := filters.get("held_out"):
         prompts = prompts.filter(held_out=held_out == "yes")
+    if concern := filters.get("has"):
+        prompts = prompts.filter(CONCERNS[concern].find())
     return prompts
 
 
@@ -180,7 +209,7 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
         )
     if filters.get("disagreement"):
         comparisons = comparisons.filter(
-            Exists(_disagreeing().filter(comparison=OuterRef("pk"))), judged__gt=1
+            Exists(find_disputed().filter(comparison=OuterRef("pk"))), judged__gt=1
         )
     if filters.get("flagged"):
         comparisons = comparisons.filter(Exists(Flag.objects.open().filter(comparison=OuterRef("pk"))))
@@ -196,20 +225,6 @@ def _verdict(filters: Mapping[str, Any]) -> Q:
         case "imported":
             found &= ~Q(import_batch="")
     return found
-
-
-def _disagreeing() -> QuerySet[Judgment, Any]:
-    """Return the comparisons on which two annotators' verdicts differ. Skips and strengths do not count."""
-    preferred = Coalesce(Cast("preferred_id", TextField()), Value("", TextField()))
-    outcome = Concat(Cast("verdict", TextField()), preferred)
-    return (
-        Judgment.objects.current()
-        .opinions()
-        .order_by()
-        .values("comparison")
-        .annotate(outcomes=Count(outcome, distinct=True))
-        .filter(outcomes__gt=1)
-    )
 
 
 def containing(text: str, path: str = "") -> Q:

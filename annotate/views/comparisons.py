@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import HttpResponse, QueryDict
+from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.errors import RefusalError
 from annotate.forms.filters import StrictForm
 from annotate.forms.prompts import PromptForm
-from annotate.forms.search import FilterForm, PromptFilterForm
+from annotate.forms.search import FilterForm, PromptListForm
 from annotate.judgments import drafts, places
 from annotate.models import Claim, Comparison, Flag, Prompt, Role, SnapshotPair, SnapshotRating
 from annotate.pairs.aggregation import find_label
@@ -25,8 +25,18 @@ from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail, withdrawals
 from annotate.projects import prompts as prompt_changes
-from annotate.reports.search import MOST_COUNTED, Page, browse, browse_prompts, count_prompts
-from annotate.views.comparison_view import Texts
+from annotate.reports.prompt_figures import name_figures
+from annotate.reports.search import (
+    MOST_COUNTED,
+    Page,
+    browse,
+    browse_prompts,
+    count_prompts,
+    find_prompt,
+    newest_comparisons,
+)
+from annotate.text.chat_display import show_chat
+from annotate.views.comparison_view import Texts, show_metadata
 
 
 @require_GET
@@ -188,21 +198,48 @@ def _change_gold(request: ProjectRequest, found: Comparison, preferred: int | No
 @project_view(*READERS)
 def prompts(request: ProjectRequest) -> HttpResponse:
     """Show the list. `before` is the key where an older page starts."""
-    form = PromptFilterForm(request.GET, project=request.project)
+    form = PromptListForm(request.GET, project=request.project)
     context = _list(request, form, browse_prompts) | {
         "section": "comparisons",
         "query": request.GET.urlencode(),
         "counts": count_prompts(request.project),
         "most": MOST_COUNTED,
+        "in_sight": PromptListForm.IN_SIGHT,
+        "more": PromptListForm.MORE,
+        "more_in_use": any(request.GET.get(name) for name in PromptListForm.MORE),
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/prompts.html", context, status=422 if form.errors else 200)
 
 
+@require_GET
+@project_view(*READERS)
+def prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
+    """Show one prompt: its text, what was said of it, and its newest comparisons."""
+    found = find_prompt(request.project, prompt_id)
+    if found is None:
+        raise Http404
+    comparisons, is_more = newest_comparisons(found)
+    context = {
+        "prompt": found,
+        "chat": show_chat(found.content, tools=found.tools, hosts=request.project.image_hosts),
+        "metadata": [show_metadata(key, value) for key, value in found.metadata.items()],
+        "figures": name_figures(found.figures),  # type: ignore[attr-defined]
+        "comparisons": comparisons,
+        "is_more": is_more,
+        "is_admin": request.membership.role == Role.ADMIN,
+        "section": "comparisons",
+    }
+    return render(request, "annotate/prompt.html", context)
+
+
 @require_POST
 @project_view(*ADMINS)
 def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
-    """Change a prompt: `action` is withdraw, restore, hold_out or give_back. `query` is of the list to return to."""
+    """Change a prompt: `action` is withdraw, restore, hold_out or give_back.
+
+    `back` is “prompt” if its own page is next, else `query` is of the list to return to.
+    """
     found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
     match request.POST.get("action"):
         case "withdraw":
@@ -215,6 +252,8 @@ def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
             messages.success(request, _("Back in use."))
         case "hold_out" | "give_back" as action:
             _hold_out(request, found, held_out=action == "hold_out")
+    if request.POST.get("back") == "prompt":
+        return redirect("prompt", request.project.slug, found.pk)
     query = QueryDict(request.POST.get("query", "")).urlencode()
     return redirect(reverse("prompts", args=[request.project.slug]) + (f"?{query}" if query else ""))
 
@@ -236,7 +275,7 @@ def correct_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
     found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
     if request.method == "GET" and found.completions.exists():  # the list that led here is older
         messages.error(request, prompt_changes.HAS_COMPLETIONS)
-        return redirect("prompts", request.project.slug)
+        return redirect("prompt", request.project.slug, found.pk)
     form = PromptForm(request.POST or None, prompt=found)
     if form.is_valid():
         try:
@@ -247,9 +286,9 @@ def correct_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
             form.add_error("content", error.message)
         else:
             messages.success(request, _("Stored as prompt #%(number)d.") % {"number": new.pk})
-            return redirect("prompts", request.project.slug)
+            return redirect("prompt", request.project.slug, new.pk)
     context = {"prompt": found, "form": form, "section": "comparisons"}
-    return render(request, "annotate/prompt.html", context, status=422 if form.errors else 200)
+    return render(request, "annotate/correct_prompt.html", context, status=422 if form.errors else 200)
 
 
 # --- Flags -------------------------------------------------------------------------------------------------------

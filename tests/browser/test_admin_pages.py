@@ -45,7 +45,7 @@ def pages(project):
     names = [
         "", "settings/", "members/", "import/", f"import/{Import.objects.first().pk}/", "export/", "snapshots/",
         f"snapshots/{project.snapshots.first().digest}/", "quality/", "comparisons/", f"comparisons/{comparison.pk}/",
-        "flags/", "trail/",
+        "flags/", "trail/", "prompts/", "prompts/?order=ties&least=1", f"prompts/{comparison.prompt_id}/",
     ]  # fmt: skip
     return ["/tokens/", "/account/", *(f"/p/{project.slug}/{name}" for name in names)]
 

@@ -11,6 +11,7 @@ from primitives.statistics import (
     Share,
     UnitSums,
     mean_estimate,
+    median_of_counts,
     percent,
     sum_shares,
     wilson,
@@ -94,3 +95,11 @@ def test_the_interval_of_agreement_covers_in_95_of_100(verdicts: int, comparison
     intervals = (sum_units([judge() for _ in range(comparisons)]).as_share().interval for _ in range(trials))
     covered = sum(low <= truth <= high for low, high in intervals) / trials
     assert 0.93 <= covered <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("counts", "median"),
+    [({}, None), ({3: 1}, 3), ({1: 1, 2: 1}, 1.5), ({1: 2, 9: 1}, 1), ({1: 1, 5: 1, 9: 2}, 7), ({2: 4}, 2)],
+)
+def test_the_median_of_counts_is_that_of_the_numbers(counts: dict[float, int], median: float | None) -> None:
+    assert median_of_counts(counts) == median

@@ -30,6 +30,7 @@ PROJECT = {
     "comparisons/again/": ADMINS,
     "comparisons/<int:comparison_id>/change/": ADMINS,
     "prompts/": READERS,
+    "prompts/<int:prompt_id>/correct/": ADMINS,
     "prompts/<int:prompt_id>/change/": ADMINS,
     "import/": ADMINS,
     "export/": READERS,

@@ -83,11 +83,7 @@ class Plan:
         `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons`, `gate_comparisons` and
         `processes`. Raises RoundError naming the field.
         """
-        known = {"training", "sampling", "pairs", "choosing", PROCESSES, *COUNTS}
-        for name in chosen:
-            if name not in known:
-                sentence = _("Unknown setting %(name)s; a round has %(known)s.")
-                raise RoundError(sentence % {"name": name, "known": ", ".join(sorted(known))}, name)
+        _check_known(chosen)
         stored = TrainConfig.within_bounds({"sampling": project.sampling_settings})["sampling"]
         sampling = {
             **SAMPLING,
@@ -110,9 +106,7 @@ class Plan:
                 raise make_choice_error(name)
         config, pairs = _config(policy, training, sampling), _pairs(chosen.get("pairs", {}))
         _check_scalable(config)
-        if pairs.both_bad == "ratings" and config.loss not in OF_RATINGS:
-            message = _("can only be taken as ratings by the loss %(losses)s.")
-            raise RoundError(message % {"losses": ", ".join(OF_RATINGS)}, "pairs.both_bad", separator=" ")
+        _check_ratings(config, pairs)
         return cls(config=config, pairs=pairs, choosing=choosing, processes=processes, **counts)
 
     @classmethod
@@ -222,6 +216,21 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # --- The parts of a plan -----------------------------------------------------------------------------------------
+
+
+def _check_known(chosen: Mapping[str, Any]) -> None:
+    known = {"training", "sampling", "pairs", "choosing", PROCESSES, *COUNTS}
+    for name in chosen:
+        if name not in known:
+            sentence = _("Unknown setting %(name)s; a round has %(known)s.")
+            raise RoundError(sentence % {"name": name, "known": ", ".join(sorted(known))}, name)
+
+
+def _check_ratings(config: TrainConfig, pairs: PairSettings) -> None:
+    """Refuse ratings that the loss cannot learn from. Raises RoundError."""
+    if pairs.both_bad == "ratings" and config.loss not in OF_RATINGS:
+        message = _("can only be taken as ratings by the loss %(losses)s.")
+        raise RoundError(message % {"losses": ", ".join(OF_RATINGS)}, "pairs.both_bad", separator=" ")
 
 
 def _check_count(name: str, value: Any) -> None:

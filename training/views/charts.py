@@ -16,6 +16,7 @@ from training.models import Round
 WIDTH, HEIGHT = 520, 160
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 24  # room for the tick labels
 MOST_POINTS = 400
+SMOOTHED_OVER = 12  # parts of a curve; the moving mean is over one of them
 
 
 @dataclass(frozen=True)
@@ -116,30 +117,57 @@ def line_chart(
         )
         return empty if awaited else None
     low, high = bounds or _bounds(values, rule)
-    last = max(total_steps, steps[-1])
-    first = min(steps[0], 1)
-
-    def x(step: float) -> float:
-        return round(LEFT + (step - first) / max(1, last - first) * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(value: float) -> float:
-        share = (min(high, max(low, value)) - low) / (high - low)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-    stride = math.ceil(len(steps) / MOST_POINTS)
-    shown = [i for i in range(len(steps)) if (len(steps) - 1 - i) % stride == 0]
-    means = _moving_mean(values, max(1, len(values) // 12))
+    scale = _Scale(first=min(steps[0], 1), last=max(total_steps, steps[-1]), low=low, high=high)
+    shown = _thin_out(len(steps))
+    means = _moving_mean(values, max(1, len(values) // SMOOTHED_OVER))
     return Chart(
         title=title,
         note=note,
         latest=f"{values[-1]:.3g}",
-        line=_path([(x(steps[i]), y(values[i])) for i in shown]),
-        smooth=_path([(x(steps[i]), y(means[i])) for i in shown]) if len(values) > 12 else "",
-        x_ticks=[Tick(x(tick), f"{tick:g}") for tick in _ticks(first, last, 6) if tick == int(tick)],
-        y_ticks=[Tick(y(tick), f"{tick:g}") for tick in _ticks(low, high, 4)],
-        rule=y(rule) if rule is not None else None,
-        points=";".join(f"{x(steps[i])},{y(values[i])},{steps[i]},{values[i]:.4g}" for i in shown),
+        line=_path([scale.place(steps[i], values[i]) for i in shown]),
+        smooth=_path([scale.place(steps[i], means[i]) for i in shown]) if len(values) > SMOOTHED_OVER else "",
+        x_ticks=scale.step_ticks(),
+        y_ticks=scale.value_ticks(),
+        rule=None if rule is None else scale.y(rule),
+        points=";".join(
+            f"{scale.x(steps[i])},{scale.y(values[i])},{steps[i]},{values[i]:.4g}" for i in shown
+        ),
     )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The part of the plane that a chart shows, and where its steps and values lie in the drawing."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+    def x(self, step: float) -> float:
+        share = (step - self.first) / max(1, self.last - self.first)
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        """Return the height of a value. One outside the bounds lies on the edge."""
+        share = (min(self.high, max(self.low, value)) - self.low) / (self.high - self.low)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+    def place(self, step: float, value: float) -> tuple[float, float]:
+        return self.x(step), self.y(value)
+
+    def step_ticks(self) -> list[Tick]:
+        ticks = _round_numbers(self.first, self.last, 6)
+        return [Tick(self.x(tick), f"{tick:g}") for tick in ticks if tick == int(tick)]
+
+    def value_ticks(self) -> list[Tick]:
+        return [Tick(self.y(tick), f"{tick:g}") for tick in _round_numbers(self.low, self.high, 4)]
+
+
+def _thin_out(count: int) -> list[int]:
+    """Return the places of up to MOST_POINTS of so many points, the last one among them."""
+    stride = math.ceil(count / MOST_POINTS)
+    return [place for place in range(count) if (count - 1 - place) % stride == 0]
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -163,7 +191,7 @@ def _bounds(values: Sequence[float], rule: float | None) -> tuple[float, float]:
     return low - air, high + air
 
 
-def _ticks(low: float, high: float, wanted: int) -> list[float]:
+def _round_numbers(low: float, high: float, wanted: int) -> list[float]:
     """Return about `wanted` round numbers within the range: 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]

@@ -206,24 +206,19 @@ class RoundForm(forms.Form):
         self.recommended = _recommended(project)
         self.advice = dict(dotted(self.recommended.settings)) if self.recommended else {}
         self.begins_otherwise = ignores_project or bool(like)
-        for name, (label, help_text) in COUNT_FIELDS.items():
-            self.fields[name] = forms.IntegerField(
-                label=label,
-                help_text=help_text,
-                min_value=0,
-                max_value=MOST_COMPARISONS,
-                initial=defaults.get(name),
-            )
-        for name in chain.from_iterable(GROUPS.values()):
-            field = self.fields[name] = _option(name, defaults)
-            if name in self.advice and self.advice[name] != field.initial:
-                field.help_text = _with_advice(field.help_text, self.advice[name])
+        self.fields |= {name: _count_field(name, defaults.get(name)) for name in COUNT_FIELDS}
+        self.fields |= {name: self._advised_option(name, defaults) for name in chain(*GROUPS.values())}
         self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
-        self.pair_fields = PairFields().fields
-        for name, field in self.pair_fields.items() if like else ():
-            field.initial = defaults.get(f"pairs.{name}", field.initial)
+        self.pair_fields = _pair_fields(defaults if like else {})
         self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
         self.fields |= choosing.choosing_fields(defaults)
+
+    def _advised_option(self, name: str, defaults: Mapping[str, Any]) -> forms.Field:
+        """Return the field of an option, which says what is recommended where it begins with something else."""
+        field = _option(name, defaults)
+        if name in self.advice and self.advice[name] != field.initial:
+            field.help_text = _with_advice(field.help_text, self.advice[name])
+        return field
 
     def in_sight(self) -> list[BoundField]:
         return [self[name] for name in COUNTS]
@@ -353,6 +348,21 @@ class WriteForm(forms.Form):
     def refuse(self, error: RefusalError) -> None:
         """Show why `state_machine.write` refused, at the field that it named."""
         self.add_error(error.field if error.field in self.fields else None, capfirst(error.message))
+
+
+def _count_field(name: str, initial: Any) -> forms.Field:
+    label, help_text = COUNT_FIELDS[name]
+    return forms.IntegerField(
+        label=label, help_text=help_text, min_value=0, max_value=MOST_COMPARISONS, initial=initial
+    )
+
+
+def _pair_fields(initials: Mapping[str, Any]) -> dict[str, forms.Field]:
+    """Return the fields of PairFields, which begin as `initials` say by dotted name, or as they do anyway."""
+    fields = PairFields().fields
+    for name, field in fields.items():
+        field.initial = initials.get(f"pairs.{name}", field.initial)
+    return fields
 
 
 def _option(name: str, initials: Mapping[str, Any]) -> forms.Field:

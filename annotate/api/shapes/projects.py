@@ -232,8 +232,8 @@ class PersonOut(Shape):
     EXAMPLE = {
         "username": "toni", "annotator": "annotator-2", "judgments": 120, "gold": ShareOut.EXAMPLE,
         "agreement": ShareOut.EXAMPLE, "repeats": ShareOut.EXAMPLE, "left": ShareOut.EXAMPLE,
-        "too_fast": ShareOut.EXAMPLE, "skipped": ShareOut.EXAMPLE, "reliability": 0.86, "mean_seconds": 14.5, "late": 1,
-        "warnings": [],
+        "too_fast": ShareOut.EXAMPLE, "skipped": ShareOut.EXAMPLE, "reliability": 0.86, "mean_seconds": 14.5,
+        "median_seconds": 11.2, "late": 1, "warnings": [],
     }  # fmt: skip
 
     username = serializers.CharField()
@@ -247,6 +247,7 @@ class PersonOut(Shape):
     skipped = ShareOut()
     reliability = serializers.FloatField()
     mean_seconds = serializers.FloatField(allow_null=True)
+    median_seconds = serializers.FloatField(allow_null=True)
     late = serializers.IntegerField()
     warnings = serializers.ListField(child=serializers.CharField())
 

@@ -44,6 +44,54 @@ class PromptOut(serializers.ModelSerializer[Prompt]):
         ]  # fmt: skip
 
 
+class PromptFiguresOut(Shape):
+    """Counts of what was said of a prompt.
+
+    `imported` of the `judgments` came with files. `not_mine` of the `skips` were because of the language or the field.
+    `met` counts the comparisons that two or more annotators have an opinion on, and `disputed` those on which they
+    differ. `cut` of its `completions` ended at the limit of tokens. Replaced judgments and repeats do not count.
+    """
+
+    EXAMPLE = {
+        "judgments": 12, "imported": 0, "ties": 2, "both_bad": 1, "skips": 3, "not_mine": 1, "late": 0, "too_fast": 0,
+        "met": 4, "disputed": 2, "flags": 1, "completions": 8, "cut": 0,
+    }  # fmt: skip
+
+    judgments = serializers.IntegerField()
+    imported = serializers.IntegerField()
+    ties = serializers.IntegerField()
+    both_bad = serializers.IntegerField()
+    skips = serializers.IntegerField()
+    not_mine = serializers.IntegerField()
+    late = serializers.IntegerField()
+    too_fast = serializers.IntegerField()
+    met = serializers.IntegerField()
+    disputed = serializers.IntegerField()
+    flags = serializers.IntegerField()
+    completions = serializers.IntegerField()
+    cut = serializers.IntegerField()
+
+
+class JudgedPromptOut(PromptOut):
+    """A prompt with what was said of it."""
+
+    EXAMPLE = {**PromptOut.EXAMPLE, "figures": PromptFiguresOut.EXAMPLE}
+
+    figures = PromptFiguresOut()
+
+    class Meta(PromptOut.Meta):
+        fields = [*PromptOut.Meta.fields, "figures"]
+
+
+class PromptRankingOut(Shape):
+    """Prompts that stand out, the worst first. `older` says where a ranking whose time was up goes on."""
+
+    EXAMPLE = {"results": [JudgedPromptOut.EXAMPLE], "older": None}
+
+    results = JudgedPromptOut(many=True)
+    older = serializers.IntegerField(allow_null=True)
+
+
 class CompletionOut(serializers.ModelSerializer[Completion]):
     """A completion as a comparison shows it."""
 

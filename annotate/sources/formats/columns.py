@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
-from annotate.sources.formats import fields, whetstone
+from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.signs import VERDICT, hints_verdict, holds_verdict
 from annotate.sources.formats.tools.side_by_side import read_texts
@@ -24,6 +24,7 @@ from annotate.sources.formats.verdicts import (
     read_verdict,
     read_winner,
 )
+from annotate.sources.formats.whetstone.pairs_to_judge import COMPLETIONS
 from annotate.sources.tables import like
 from primitives.text import printable
 
@@ -148,7 +149,7 @@ def _are_of_others(records: Sequence[Record]) -> bool:
     Whetstone's own columns without one are of its own format, unless another column may hold a verdict.
     """
     return any(
-        columns.verdict or "prompt" not in record or {*columns.answers} != {*whetstone.COMPLETIONS}
+        columns.verdict or "prompt" not in record or {*columns.answers} != {*COMPLETIONS}
         for record in records
         if (columns := _find_columns(record)) is not None
     )

@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
-from annotate.sources.formats import columns, panels, prompts, whetstone
+from annotate.sources.formats import columns, panels, prompts
 from annotate.sources.formats.corpora import (
     conversations,
     helpsteer,
@@ -52,9 +52,11 @@ from annotate.sources.formats.trainers import (
     trl,
 )
 from annotate.sources.formats.views import find_printed, peek_cells, plain_view, views
+from annotate.sources.formats.whetstone import exported_pairs, judged_comparisons, pairs_to_judge
 
 FORMATS: tuple[Format, ...] = (
-    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.KTO, whetstone.PAIRS_TO_JUDGE),
+    *(exported_pairs.EXPORT, judged_comparisons.JUDGED_COMPARISONS, exported_pairs.KTO),
+    pairs_to_judge.PAIRS_TO_JUDGE,
     *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
     *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO, prodigy.CHOICE, prodigy.COMPARISON),
     *(sagemaker.EVALUATIONS, kili.CHATS, open_webui.FEEDBACK),

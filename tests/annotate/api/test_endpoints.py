@@ -9,6 +9,7 @@ from annotate.api.data import COUNTED
 from annotate.models import Comparison, Judgment, Prompt, Snapshot, stored_aspects
 from annotate.queueing import queue
 from tests.annotate.api.caller import API
+from tests.factories import judge
 
 
 def lines(answer):
@@ -315,3 +316,25 @@ def test_admins_see_whose_pseudonym_it_is(project, owner, researcher, teammate, 
         (row,) = caller(person).get("reviews/judgments/").json()["results"]
         assert (row["annotator"], row.get("annotator_name")) == (f"annotator-{teammate.pk}", name)
         assert ("right_id" in row) is (person != teammate)
+
+
+def test_prompts_come_with_what_was_said_of_them(judged, owner, caller):
+    rows = caller(owner).get("reviews/prompts/", has="flags").json()
+    assert rows["results"] == []
+    first, _second = caller(owner).get("reviews/prompts/").json()["results"]
+    assert first == caller(owner).get(f"reviews/prompts/{first['id']}/").json()
+    assert (first["figures"]["judgments"], first["figures"]["skips"]) == (1, 0)
+
+
+def test_prompts_are_ranked(project, judged, teammate, owner, caller, make_comparisons):
+    (bad,) = make_comparisons()
+    judge(project, teammate, "skip")
+    assert caller(owner).get("reviews/prompts/ranking/", order="skips").json() == {
+        "results": [],
+        "older": None,
+    }
+    answer = caller(owner).get("reviews/prompts/ranking/", order="skips", least=1).json()
+    assert [row["id"] for row in answer["results"]] == [bad.prompt_id]
+    refused = caller(owner).get("reviews/prompts/ranking/", order="worst")
+    assert (refused.status_code, refused.json()["field"]) == (400, "order")
+    assert caller(owner).get("reviews/prompts/ranking/").json()["field"] == "order"

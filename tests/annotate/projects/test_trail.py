@@ -152,7 +152,7 @@ def test_withdrawn_imports_and_corrections_are_in_the_trail(project, owner, clie
     upload = Import.objects.get()
     client.post(f"/p/reviews/import/{upload.pk}/start/")
     old = Prompt.objects.get(project=project)
-    client.post(f"/p/reviews/prompts/{old.pk}/", {"content": "A quieter film"})
+    client.post(f"/p/reviews/prompts/{old.pk}/correct/", {"content": "A quieter film"})
     for _ in range(2):  # the second finds nothing left
         client.post(f"/p/reviews/import/{upload.pk}/withdraw/")
     assert verbs(project=project) == [

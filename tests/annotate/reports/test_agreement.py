@@ -10,7 +10,7 @@ from django.utils import timezone
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import write
 from annotate.judgments import judging, revising, undoing
-from annotate.models import Comparison, Project
+from annotate.models import Comparison, Judgment, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
@@ -189,8 +189,17 @@ def test_pace_leaves_out_who_was_away(project, three, make_comparisons):
     for comparison, seconds in zip(make_comparisons(3), (4, 8, 3000), strict=True):
         say(three[0], comparison, "tie", seconds=seconds, now=timezone.now() + timedelta(hours=1))
     (anna,) = agreement.annotators(project)
-    assert anna.mean_seconds == pytest.approx(6)
+    assert (anna.mean_seconds, anna.median_seconds) == (pytest.approx(6), 6)
     assert anna.late == 3
+
+
+def test_a_half_read_page_does_not_move_the_median(project, three, make_comparisons):
+    for comparison, seconds in zip(make_comparisons(3), (4.04, 5.02, 500), strict=True):
+        say(three[0], comparison, "tie")
+        Judgment.objects.filter(comparison=comparison).update(seconds=seconds)
+    (anna,) = agreement.annotators(project)
+    assert anna.median_seconds == 5.0
+    assert anna.mean_seconds == pytest.approx(509.06 / 3)
 
 
 # --- Reliability -------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ import pytest
 
 from annotate.imports import records, writing
 from annotate.models import Prompt
-from annotate.reports import search
+from annotate.reports import prompt_figures, search
+from primitives.statistics import Share
+from tests.factories import compare, judge_all
 
 URL = "/p/reviews/prompts/"
 
@@ -101,7 +103,10 @@ def test_comparisons_are_found_by_their_prompt_id_or_batch(prompts, owner, clien
         assert len(page.context["page"].rows) == count
 
 
-@pytest.mark.parametrize("query", ["state=x", "batch=import 8", "held_out=x", "verdict=tie"])
+@pytest.mark.parametrize(
+    "query",
+    ["state=x", "batch=import 8", "held_out=x", "verdict=tie", "has=x", "order=x", "order=ties&least=0"],
+)
 def test_an_unknown_filter_or_value_is_refused(prompts, owner, client_for, query):
     page = client_for(owner).get(f"{URL}?{query}")
     assert (page.status_code, texts(page)) == (422, [])
@@ -109,7 +114,7 @@ def test_an_unknown_filter_or_value_is_refused(prompts, owner, client_for, query
 
 def test_an_unused_prompt_is_corrected_as_a_new_one(project, prompts, owner, client_for):
     client = client_for(owner)
-    address = f"{URL}{prompts[0].pk}/"
+    address = f"{URL}{prompts[0].pk}/correct/"
     assert "Alpha" in client.get(address).content.decode()
     said = client.post(address, {"content": "Alpha, corrected\r\n"}, follow=True).content.decode()
     new = Prompt.objects.latest("pk")
@@ -118,7 +123,7 @@ def test_an_unused_prompt_is_corrected_as_a_new_one(project, prompts, owner, cli
     assert new.batch == "import 7"  # it leaves with its import
     prompts[0].refresh_from_db()
     assert (prompts[0].content, prompts[0].withdrawn_at is None) == ("Alpha", False)
-    chat = f"{URL}{prompts[1].pk}/"
+    chat = f"{URL}{prompts[1].pk}/correct/"
     assert client.post(chat, {"content": '[{"role": "user", "content": "Beta"}]'}).status_code == 302
     assert Prompt.objects.latest("pk").content == [{"role": "user", "content": "Beta"}]
 
@@ -135,15 +140,15 @@ def test_an_unused_prompt_is_corrected_as_a_new_one(project, prompts, owner, cli
     ],
 )
 def test_a_correction_that_cannot_be_is_refused(prompts, owner, client_for, number, content, says):
-    page = client_for(owner).post(f"{URL}{prompts[number].pk}/", {"content": content})
+    page = client_for(owner).post(f"{URL}{prompts[number].pk}/correct/", {"content": content})
     assert (page.status_code, says in page.content.decode()) == (422, True)
     assert Prompt.objects.count() == 3
 
 
 def test_a_prompt_that_is_used_is_not_offered_for_correction(prompts, owner, client_for):
     client = client_for(owner)
-    page = client.get(f"{URL}{prompts[2].pk}/", follow=True)
-    assert page.redirect_chain == [(URL, 302)]
+    page = client.get(f"{URL}{prompts[2].pk}/correct/", follow=True)
+    assert page.redirect_chain == [(f"{URL}{prompts[2].pk}/", 302)]
     assert "It has completions" in page.content.decode()
 
 
@@ -165,5 +170,80 @@ def test_a_prompt_is_held_out_until_it_is_used(project, prompts, owner, client_f
 def test_only_admins_correct_prompts(request, prompts, client_for, who, status):
     client = client_for(request.getfixturevalue(who) if who else None)
     for method in (client.get, client.post):
-        assert method(f"{URL}{prompts[0].pk}/", {"content": "x"}).status_code == status
+        assert method(f"{URL}{prompts[0].pk}/correct/", {"content": "x"}).status_code == status
     assert Prompt.objects.count() == 3
+
+
+@pytest.fixture
+def judged(project, make_member):
+    """Return two prompts: annotators skip and flag the first one, and prefer alike on the other one."""
+    bad, good = (compare(project, text, "x", "y", needed=3) for text in ("Bad one", "Good one"))
+    for name in ("anna", "bela", "cleo"):
+        judge_all(project, make_member(name, "annotator"), {bad.pk: "skip"}, default="first")
+    bad.flags.create(annotator=project.memberships.latest("pk").user, note="It makes no sense.")
+    return bad.prompt, good.prompt
+
+
+def test_the_list_says_what_was_said_of_each_prompt(judged, researcher, client_for):
+    page = " ".join(client_for(researcher).get(URL).content.decode().split())
+    for said, times in (("3 judgments", 2), ("3 skipped", 1), ("1 open flag", 1)):
+        assert page.count(f"<li> {said}") == times
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("has=skips", ["Bad one"]),
+        ("has=flags", ["Bad one"]),
+        ("has=ties", []),
+        ("order=skips", ["Bad one"]),
+        ("order=skips&least=10", []),
+        ("order=skips&least=1", ["Bad one"]),
+        ("order=skips&q=Good", []),
+        ("order=flags", ["Bad one"]),
+    ],
+)
+def test_bad_prompts_are_found(judged, owner, client_for, query, found):
+    assert texts(client_for(owner).get(f"{URL}?{query}")) == found
+
+
+def test_an_order_says_that_a_ranking_is_not_finished(judged, owner, client_for, monkeypatch):
+    monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", 1)
+    monkeypatch.setattr(search, "RANKING_SECONDS", -1)
+    client = client_for(owner)
+    page = client.get(f"{URL}?order=skips")
+    assert (texts(page), page.context["page"].cut) == ([], True)
+    assert "Look further back" in page.content.decode()
+    assert texts(client.get(f"{URL}?{page.context['older']}")) == ["Bad one"]
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404), (None, 302)],
+)
+def test_only_readers_see_what_was_said_of_a_prompt(request, judged, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    answer = client.get(f"{URL}{judged[0].pk}/")
+    assert answer.status_code == status
+    assert ("Skipped" in answer.content.decode()) == (status == 200)
+
+
+def test_a_prompts_page_shows_its_comparisons(judged, owner, client_for):
+    page = client_for(owner).get(f"{URL}{judged[0].pk}/")
+    assert [one.prompt_id for one in page.context["comparisons"]] == [judged[0].pk]
+    assert page.context["figures"][1][1] == Share(3, 3)
+    assert client_for(owner).get(f"{URL}{10**9}/").status_code == 404
+
+
+def test_a_change_on_a_prompts_page_leads_back_to_it(judged, owner, client_for):
+    address = f"{URL}{judged[0].pk}/"
+    page = client_for(owner).post(f"{address}change/", {"action": "withdraw", "back": "prompt"}, follow=True)
+    assert page.redirect_chain == [(address, 302)]
+
+
+def test_prompts_that_annotators_dispute_are_found(judged, make_member, project, owner, client_for):
+    disputed = compare(project, "Disputed", "x", "y", needed=2)
+    for name, what in (("dora", "first"), ("emil", "second")):
+        judge_all(project, make_member(name, "annotator"), {disputed.pk: what}, default="skip")
+    assert texts(client_for(owner).get(f"{URL}?has=disagreement")) == ["Disputed"]
+    assert texts(client_for(owner).get(f"{URL}?order=disagreement&least=1")) == ["Disputed"]

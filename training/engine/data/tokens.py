@@ -153,12 +153,8 @@ class Encoder:
             unmatched_turns=unmatched_turns,
             control_tokens_in_text=control_tokens_in_text,
         )
-        plain, special = self._ids(["a"])[0], tokenizer("a", verbose=False)["input_ids"]
-        self.bos: tuple[int, ...] = ()
-        for start in range(1, len(special) - len(plain) + 1):
-            if special[start : start + len(plain)] == plain:
-                self.bos = tuple(special[:start])
-                break
+        plain = self._ids(["a"])[0]
+        self.bos = _find_bos(tokenizer, plain)
         markers = self.chats.markers
         self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(list(markers.special)))
         named = tokenizer.convert_tokens_to_ids(list(markers.named))
@@ -338,7 +334,6 @@ class Encoder:
         )
         encoded: list[list[int]] = []
         for one, before, joint, (completion, text) in zip(texts, prompts, together, completions, strict=True):
-            is_chat = isinstance(one.pair.prompt, list)
             if completion is None or text == "":
                 encoded.append([])
                 continue
@@ -348,14 +343,20 @@ class Encoder:
                 ids = joint[len(before) :]
             else:
                 ids = self._alone(text)
-            end = self.chats.ending.id if is_chat else self.eos
-            ends = self.eos_ids | {end}
-            if is_chat and text is not None:  # whose special tokens the template wrote
-                ends |= self.special_ids
-            if completion.ended and end is not None and (not ids or ids[-1] not in ends):
-                ids = [*ids, end]
+            if completion.ended:
+                is_chat = isinstance(one.pair.prompt, list)
+                ids = self._with_end(ids, is_chat=is_chat, is_rendered=is_chat and text is not None)
             encoded.append(ids)
         return encoded
+
+    def _with_end(self, ids: list[int], *, is_chat: bool, is_rendered: bool) -> list[int]:
+        """Return the ids of a completion that the model ended, with the token that ends it.
+
+        Where the template has rendered it, one of the template's special tokens may end it already.
+        """
+        end = self.chats.ending.id if is_chat else self.eos
+        ends = self.eos_ids | {end} | (self.special_ids if is_rendered else set())
+        return ids if end is None or (ids and ids[-1] in ends) else [*ids, end]
 
     def _alone(self, text: str) -> list[int]:
         """Return the ids of text that continues other text, without the blank that SentencePiece puts first."""
@@ -386,6 +387,15 @@ class Encoder:
             self.chats.markers.ids(text) or list(ids)
             for text, ids in zip(texts, batch["input_ids"], strict=True)
         ]
+
+
+def _find_bos(tokenizer: Any, plain: list[int]) -> tuple[int, ...]:
+    """Return what the tokenizer puts before a text, by what it makes of “a”, whose own ids are `plain`."""
+    special = tokenizer("a", verbose=False)["input_ids"]
+    for start in range(1, len(special) - len(plain) + 1):
+        if special[start : start + len(plain)] == plain:
+            return tuple(special[:start])
+    return ()
 
 
 def _why_unfit(pair: TrainingPair, prompt: Sequence[int], chosen: list[int], rejected: list[int]) -> str:

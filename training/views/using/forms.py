@@ -99,11 +99,11 @@ class TryForm(SamplingForm):
     policies = PoliciesField(
         Policy.objects.none(),
         label=_("Policies"),
-        help_text=_("Three at most. Each writes beside the others."),
+        help_text=_("At most three. Their answers appear side by side."),
         widget=forms.CheckboxSelectMultiple,
     )
     kind = forms.ChoiceField(
-        choices=[("chat", _("A chat message")), ("text", _("Plain text to go on with"))], label=_("Prompt is")
+        choices=[("chat", _("A chat message")), ("text", _("Plain text to continue"))], label=_("Prompt is")
     )
     system = forms.CharField(
         required=False,
@@ -230,7 +230,8 @@ class BringForm(forms.Form):
         Policy.objects.none(), required=False, label=_("Base model"), empty_label=None
     )
     is_same_base = forms.BooleanField(
-        required=False, label=_("The adapter names its base model otherwise, and means this one")
+        required=False,
+        label=_("The adapter’s file gives its base model another name, but it belongs to this one"),
     )
     file = forms.FileField(
         required=False,

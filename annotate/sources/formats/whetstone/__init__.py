@@ -1,0 +1,1 @@
+"""Whetstone's own files: prompts and pairs to judge, and what it exports."""
