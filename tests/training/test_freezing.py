@@ -19,6 +19,7 @@ from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Import, Judgment, Project, Snapshot, SnapshotPair, User
 from annotate.pairs import snapshots
 from annotate.pairs.frozen import jobs
+from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects import sizes
 from annotate.sources.candidates import Answer, Candidate, Opinion
@@ -68,6 +69,18 @@ def during(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
         return digest(found, watch)
 
     monkeypatch.setattr(snapshots, "_digest", digest_and_act)
+
+
+def bring(project: Project, annotator: str, said: tuple[int, int]) -> None:
+    """Import what someone said of 20 comparisons, which several may have judged, long ago."""
+    opinion = Opinion(said, annotator=annotator, strength=3, at=datetime(2024, 5, 1, tzinfo=UTC))
+    answers = (Answer("a", "theirs"), Answer("b", "theirs"))
+    items = [
+        item
+        for place in range(20)
+        for item in expand(Candidate(f"Prompt {place}", answers, (opinion,)), Choices("judged"))
+    ]
+    write(project, list(enumerate(items, start=1)), f"import of {annotator}")
 
 
 def nothing_is_frozen() -> bool:
@@ -149,12 +162,13 @@ def test_what_is_judged_after_the_start_does_not_count(
 def test_an_import_of_older_judgments_does_not_count(
     claim: Any, large: Project, owner: User, tiny: Any
 ) -> None:
-    before = take_snapshot(large, owner)
-    state_machine.start(large, owner, tiny)
-    said = Opinion((1, 0), annotator="maria", strength=3, at=datetime(2024, 5, 1, tzinfo=UTC))
-    given = Candidate("Once", (Answer("a"), Answer("b")), (said,))
-    write(large, list(enumerate(expand(given, Choices("judged")), start=1)), "import 1")
-    assert take_snapshot(large, owner) != before
+    """Neither as votes, nor as evidence of how reliable those are that stood."""
+    bring(large, "anna", (1, 0))
+    reliable = PairSettings(votes="reliability")
+    state_machine.start(large, owner, tiny | {"pairs": {"votes": "reliability"}})
+    before = take_snapshot(large, owner, reliable)
+    bring(large, "maria", (0, 1))
+    assert take_snapshot(large, owner, reliable) != before
     round_ = claim()
     freeze(round_)
     assert round_.snapshot == before

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Comparison, Policy, Project, Snapshot
+from annotate.models import Comparison, Moment, Policy, Project, Snapshot
 from training.models.files import StoredFile
 
 MOST_THINGS = 2**53  # a float holds each whole number below it
@@ -230,17 +230,14 @@ class Round(models.Model):
 
     @property
     def judged_until(self) -> datetime:
-        """Return the moment whose judgments it trains on."""
-        return self.origin.created_at
+        """Return the time of that moment."""
+        return self.moment.time
 
     @property
-    def was_here(self) -> Q:
-        """Return the condition on judgments that were here at that moment. An import may bring older ones later.
-
-        People's are told by their times alone: one that is being edited at that moment has its new id a little later.
-        """
-        last = self.origin.last_judgment
-        return Q() if last is None else Q(import_batch="") | Q(pk__lte=last)
+    def moment(self) -> Moment:
+        """Return the moment whose judgments it trains on."""
+        origin = self.origin
+        return Moment(origin.created_at, origin.last_judgment)
 
     @property
     def lacks_snapshot(self) -> bool:

@@ -147,7 +147,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
     with transaction.atomic():
         project = _locked(original.project)
         _check_free(project)
-        snapshot = take_at_once(project, by, plan.pairs, at=original.judged_until, only=original.was_here)
+        snapshot = take_at_once(project, by, plan.pairs, at=original.moment)
         policy.project = project
         message = f"{describe_trained(snapshot, plan.config)}, without what was forgotten of round {original.number}."
         current = project.current_policy

@@ -10,7 +10,7 @@ from django.utils import timezone
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import write
 from annotate.judgments import judging, revising, undoing
-from annotate.models import Comparison, Project
+from annotate.models import Comparison, Moment, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
@@ -123,7 +123,7 @@ def test_gold_accuracy_counts_ties_as_wrong_and_skips_not_at_all(project, three,
     for comparison, what in zip(golds, ("first", "second", "tie", "skip"), strict=True):
         say(three[0], comparison, what)
     assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 3)}
-    assert agreement.gold_accuracy(project, at=golds[0].created_at) == {}  # nothing was judged then
+    assert agreement.gold_accuracy(project, at=Moment(golds[0].created_at)) == {}  # nothing was judged then
 
 
 @pytest.mark.parametrize("feedback", ["silent", "shown"])
@@ -263,7 +263,7 @@ def test_a_moments_meetings_count_what_stood_then(
     say(three[2], kept, "second")
     undoing.undo(project, three[1])
     assert agreement.meetings(project) != then
-    assert agreement.meetings(project, at=moment) == then
+    assert agreement.meetings(project, at=Moment(moment)) == then
     assert [(one.judged, one.count) for one in then] == [(2, 2)]
 
 
@@ -272,7 +272,7 @@ def test_a_skip_is_no_opinion_of_a_moment(project, three, make_comparisons):
     (comparison,) = make_comparisons(1, needed=3)
     for person, what in zip(three, ("first", "first", "skip"), strict=True):
         say(person, comparison, what)
-    [now], [then] = agreement.meetings(project), agreement.meetings(project, at=timezone.now())
+    [now], [then] = agreement.meetings(project), agreement.meetings(project, at=Moment(timezone.now()))
     assert (now.judged, then) == (2, now)
 
 

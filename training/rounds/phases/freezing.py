@@ -29,8 +29,7 @@ def freeze(round_: Round) -> None:
                 round_.project,
                 round_.created_by,
                 plan.pairs,
-                at=round_.judged_until,
-                only=round_.was_here,
+                at=round_.moment,
                 watch=watch,
             )
     except LostError:
