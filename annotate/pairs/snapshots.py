@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import orjson
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from annotate.models import Moment, Project, Snapshot, User
@@ -77,8 +77,15 @@ def take_snapshot(
             store_pairs(snapshot, _watched(found.pairs, watch))
             store_ratings(snapshot, _watched(found.ratings, watch))
             trail.record(trail.Verb.SNAPSHOT, by, project=project, target=digest[:12])
+            _check_keys()
         watch.taken(snapshot)
     return snapshot
+
+
+def _check_keys() -> None:
+    """Let PostgreSQL check the foreign keys of what was stored now, before `Watch.taken` locks a row, and not after."""
+    if connection.vendor == "postgresql":
+        connection.check_constraints()
 
 
 def _watched(rows: Iterable[Row], watch: Watch) -> Iterator[Row]:

@@ -225,8 +225,13 @@ class Round(models.Model):
 
     @property
     def origin(self) -> Round:
-        """Return the round whose start says what it trains on: itself, or the one that it does over."""
-        return self.retrains.origin if self.retrains else self
+        """Return the round whose start says what it trains on: itself, or the one that it does over.
+
+        Versions that noted no `last_judgment` took the direct one, even if that does another one over.
+        """
+        if self.retrains is None:
+            return self
+        return self.retrains if self.last_judgment is None else self.retrains.origin
 
     @property
     def judged_until(self) -> datetime:
@@ -262,7 +267,12 @@ class Round(models.Model):
 
     @property
     def can_resume(self) -> bool:
-        return self.state == self.State.FAILED
+        return self.state == self.State.FAILED and not self.was_refused
+
+    @property
+    def was_refused(self) -> bool:
+        """Return whether its worker found pairs that it cannot train on, as any other attempt would."""
+        return self.lacks_snapshot and self.report("freeze").get("refused") is True
 
     @property
     def run_dir(self) -> Path:

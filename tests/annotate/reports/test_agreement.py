@@ -10,7 +10,7 @@ from django.utils import timezone
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import write
 from annotate.judgments import judging, revising, undoing
-from annotate.models import Comparison, Moment, Project
+from annotate.models import Comparison, Judgment, Moment, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
@@ -265,6 +265,20 @@ def test_a_moments_meetings_count_what_stood_then(
     assert agreement.meetings(project) != then
     assert agreement.meetings(project, at=Moment(moment)) == then
     assert [(one.judged, one.count) for one in then] == [(2, 2)]
+
+
+@pytest.mark.parametrize(("batch", "counts"), [("import 1", False), ("", True)])
+def test_a_moment_knows_no_import_that_came_later(
+    project: Project, three: list[Any], make_comparisons: Any, batch: str, counts: bool
+) -> None:
+    """Older as its judgments may be. A person's verdict has its time before it has its id."""
+    gold, other = make_comparisons(1, kind="gold")[0], make_comparisons(1, needed=2)[0]
+    said = [say(three[0], other, "first"), say(three[1], other, "first"), say(three[1], gold, "first")]
+    Judgment.objects.filter(pk__in=[one.pk for one in said[1:]]).update(import_batch=batch)
+    before, after = (Moment(timezone.now(), newest.pk) for newest in (said[0], said[2]))
+    for moment, is_there in ((before, counts), (after, True)):
+        assert bool(agreement.meetings(project, at=moment)) == is_there
+        assert bool(agreement.gold_accuracy(project, at=moment)) == is_there
 
 
 def test_a_skip_is_no_opinion_of_a_moment(project, three, make_comparisons):
