@@ -234,15 +234,15 @@ class Round(models.Model):
         return self.retrains if self.last_judgment is None else self.retrains.origin
 
     @property
-    def judged_until(self) -> datetime:
-        """Return the time of that moment."""
-        return self.moment.time
-
-    @property
     def moment(self) -> Moment:
         """Return the moment whose judgments it trains on."""
         origin = self.origin
         return Moment(origin.created_at, origin.last_judgment)
+
+    @property
+    def judged_until(self) -> datetime:
+        """Return the time of that moment."""
+        return self.moment.time
 
     @property
     def lacks_snapshot(self) -> bool:
