@@ -17,7 +17,7 @@ from annotate.models.comparisons import (
 )
 from annotate.models.handovers import Invitation, PasswordLink
 from annotate.models.inbox import ApiToken, Import, RefusedRow, StoredAnswer, token_digest
-from annotate.models.judgments import Flag, Judgment, is_current
+from annotate.models.judgments import Flag, Judgment, Moment, is_current
 from annotate.models.people import Attempts, Membership, Role, User
 from annotate.models.projects import Project, TextView
 from annotate.models.snapshots import Export, Snapshot, SnapshotJob, SnapshotPair, SnapshotRating
@@ -45,6 +45,7 @@ __all__ = [
     "Invitation",
     "Judgment",
     "Membership",
+    "Moment",
     "PasswordLink",
     "Policy",
     "Priority",

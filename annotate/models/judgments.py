@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db import models
 from django.db.models import F, Q
@@ -20,14 +21,38 @@ def is_current(path: str = "") -> Q:
     return Q(**{f"{path}superseded_at__isnull": True})
 
 
+class Moment(NamedTuple):
+    """A moment whose judgments are asked for later, with the id of the `newest` judgment of all that was there.
+
+    An import may bring older ones meanwhile, which were not there yet. Without `newest` they count.
+    """
+
+    time: datetime
+    newest: int | None = None
+
+    def was_there(self, path: str = "") -> Q:
+        """Return the condition that a judgment was there. `path` leads to the judgment.
+
+        People's are told by their times alone: one that is being edited at that moment has its new id a little later.
+        """
+        there = Q(**{f"{path}created_at__lte": self.time})
+        if self.newest is not None:
+            there &= Q(**{f"{path}import_batch": ""}) | Q(**{f"{path}pk__lte": self.newest})
+        return there
+
+    def stood(self, path: str = "") -> Q:
+        """Return the condition that it was there, and its annotator's present one."""
+        return self.was_there(path) & (is_current(path) | Q(**{f"{path}superseded_at__gt": self.time}))
+
+
 class JudgmentQuerySet(models.QuerySet["Judgment"]):
     def current(self) -> JudgmentQuerySet:
         """Leave out the history: what was edited or undone."""
         return self.filter(is_current())
 
-    def standing_at(self, moment: datetime) -> JudgmentQuerySet:
+    def standing_at(self, moment: Moment) -> JudgmentQuerySet:
         """Keep those that were current then."""
-        return self.filter(is_current() | Q(superseded_at__gt=moment), created_at__lte=moment)
+        return self.filter(moment.stood())
 
     def since(self, start: datetime) -> JudgmentQuerySet:
         """Keep the work done from `start` on: a revision counts when the comparison was first judged."""

@@ -9,7 +9,6 @@ missing.
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from django.db.models import Case, Expression, F, Func, Q, QuerySet, TextField, 
 from django.db.models.functions import Cast
 from django.db.models.lookups import Contains, Exact
 
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Judgment, Moment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.streams import stream_rows
@@ -102,7 +101,7 @@ def aggregate(
     settings: PairSettings | None = None,
     only: Q | None = None,
     *,
-    at: datetime | None = None,
+    at: Moment | None = None,
     look: Callable[[], None] = lambda: None,
 ) -> Aggregation:
     """Return the project's current judgments, or those of the moment `at`, as preference pairs.
@@ -166,7 +165,7 @@ def decide(
     settings: PairSettings | None = None,
     only: Q | None = None,
     *,
-    at: datetime | None = None,
+    at: Moment | None = None,
     equal: Container[int] | None = None,
     unwanted: Mapping[str, Q] | None = None,
 ) -> Iterator[Decision]:
@@ -191,7 +190,7 @@ def decide(
         yield Decision(comparison, row.first, made, votes, row.held_out)
 
 
-def _weigh_votes(project: Project, settings: PairSettings, at: datetime | None) -> dict[int, float] | None:
+def _weigh_votes(project: Project, settings: PairSettings, at: Moment | None) -> dict[int, float] | None:
     """Return the reliability by which votes count, None where all count the same."""
     enough = enough_checks(settings)
     return None if enough is None else weights_of_votes(project, at, enough=enough)
@@ -203,7 +202,7 @@ def enough_checks(settings: PairSettings) -> float | None:
 
 
 def _votes(
-    project: Project, settings: PairSettings, only: Q, at: datetime | None, unfit: Expression
+    project: Project, settings: PairSettings, only: Q, at: Moment | None, unfit: Expression
 ) -> Iterator[Vote]:
     """Yield the judgments, in the order of their comparisons."""
     all_of_them = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
@@ -236,7 +235,7 @@ def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -
 
 def find_unfit(
     settings: PairSettings,
-    at: datetime | None = None,
+    at: Moment | None = None,
     unwanted: Mapping[str, Q] = MappingProxyType({}),
     *,
     equal: Q | None,
@@ -249,7 +248,7 @@ def find_unfit(
     """
     kind = Comparison.Kind
     reasons = {
-        "withdrawn": Q(comparison__withdrawn_at__lte=at) if at else ~Q(comparison__withdrawn_at=None),
+        "withdrawn": Q(comparison__withdrawn_at__lte=at.time) if at else ~Q(comparison__withdrawn_at=None),
         "repeat": Q(comparison__kind=kind.REPEAT),
         "gold": Q(comparison__kind=kind.GOLD),
         "equal": equal or Q(),

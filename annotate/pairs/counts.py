@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import Aggregate, BigIntegerField, Case, Count, F, Max, Q, TextField, Value, When
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Cast
 
 from annotate.models import Judgment, Project
 from annotate.pairs.aggregation import (
@@ -27,7 +27,7 @@ from annotate.reports.recalled import recall_comparisons, recall_equal, recall_e
 
 FEW = 1_000  # comparisons, which are named one by one
 VERDICTS = tuple(Judgment.Verdict.values)
-VOTER = 10_000  # times a voter's id, to which the rest of a ballot is added
+VOTER = 1_000  # times a voter's id, to which the rest of a ballot is added
 
 
 class Kind(NamedTuple):
@@ -91,16 +91,24 @@ def _kinds(project: Project, settings: PairSettings, *, by_voter: bool) -> Itera
 def _unfit(project: Project, settings: PairSettings) -> Case:
     """Return the reason why a comparison becomes no pair. What its texts say is recalled, as they never change."""
     equal = recall_equal(project)
-    odd = recall_comparisons(project, "untrainable pairs", untrainable(path=""))
     return find_unfit(
         settings,
         equal=Q(comparison__in=equal) if len(equal) <= FEW else EQUAL_TEXTS,
-        odd=Q(comparison__in=odd) if len(odd) <= FEW else untrainable(),
+        odd=None if settings.include_untrainable else _odd(project),
     )
 
 
+def _odd(project: Project) -> Q:
+    """Return the condition that a comparison is untrainable."""
+    odd = recall_comparisons(project, "untrainable pairs", untrainable(path=""), enough=FEW + 1)
+    return Q(comparison__in=odd) if len(odd) <= FEW else untrainable()
+
+
 def _ballot(*, by_voter: bool) -> Combinable:
-    """Return what of a judgment decides, as a number: voter, verdict, side, strength and haste."""
+    """Return what of a judgment decides, as a number: voter, verdict, side and haste.
+
+    Its strength changes how strong a pair is, and not whether there is one.
+    """
     verdict = Case(*(When(verdict=one, then=Value(place)) for place, one in enumerate(VERDICTS)))
     side = Case(
         When(preferred=None, then=Value(1)),
@@ -108,7 +116,7 @@ def _ballot(*, by_voter: bool) -> Combinable:
         default=Value(0),
     )
     too_fast = Case(When(too_fast=True, then=Value(1)), default=Value(0))
-    judged = verdict * 1000 + side * 100 + Coalesce("strength", 0) * 10 + too_fast
+    judged = verdict * 100 + side * 10 + too_fast
     return judged + Cast("annotator", BigIntegerField()) * VOTER if by_voter else judged
 
 
@@ -116,6 +124,6 @@ def _read(ballots: str) -> tuple[Columns, ...]:
     found = []
     for ballot in map(int, ballots.split(",")):
         voter, judged = divmod(ballot, VOTER)
-        place, side, strength, too_fast = (judged // 1000, judged // 100 % 10, judged // 10 % 10, judged % 10)
-        found.append((VERDICTS[place], side - 1, strength or None, bool(too_fast), voter))
+        place, side, too_fast = judged // 100, judged // 10 % 10, judged % 10
+        found.append((VERDICTS[place], side - 1, None, bool(too_fast), voter))
     return tuple(found)

@@ -5,15 +5,14 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
 import orjson
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
-from annotate.models import Project, Snapshot, User
+from annotate.models import Moment, Project, Snapshot, User
 from annotate.models.conflicts import again_on_race
 from annotate.pairs.aggregation import Aggregation, Pair, Rating, aggregate
 from annotate.pairs.frozen.rows import store_pairs, store_ratings, stored_pairs, stored_ratings
@@ -55,19 +54,16 @@ def take_snapshot(
     by: User | None,
     settings: PairSettings | None = None,
     *,
-    at: datetime | None = None,
-    only: Q | None = None,
+    at: Moment | None = None,
     watch: Watch | None = None,
 ) -> Snapshot:
     """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists.
-
-    `only` narrows the judgments.
 
     Annotators who judge meanwhile lock judgments, and what is forgotten meanwhile is none of its pairs: it looks again.
     If the account of `by` is deleted meanwhile, it names no one.
     """
     settings, watch = settings or PairSettings(), watch or Watch()
-    found = aggregate(project, settings, only, at=at, look=watch.aggregating)
+    found = aggregate(project, settings, at=at, look=watch.aggregating)
     watch.aggregated(len(found.pairs) + len(found.ratings))
     digest = _digest(found, watch)
     with transaction.atomic():
@@ -81,8 +77,15 @@ def take_snapshot(
             store_pairs(snapshot, _watched(found.pairs, watch))
             store_ratings(snapshot, _watched(found.ratings, watch))
             trail.record(trail.Verb.SNAPSHOT, by, project=project, target=digest[:12])
+            _check_keys()
         watch.taken(snapshot)
     return snapshot
+
+
+def _check_keys() -> None:
+    """Let PostgreSQL check the foreign keys of what was stored now, before `Watch.taken` locks a row, and not after."""
+    if connection.vendor == "postgresql":
+        connection.check_constraints()
 
 
 def _watched(rows: Iterable[Row], watch: Watch) -> Iterator[Row]:

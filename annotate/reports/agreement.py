@@ -8,7 +8,6 @@ import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import reduce
 
 from django.db.models import (
@@ -29,7 +28,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Round
 from django.db.models.lookups import GreaterThan
 
-from annotate.models import Comparison, Judgment, Project, is_current
+from annotate.models import Comparison, Judgment, Moment, Project, is_current
 from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import find_gold_judgments
 from primitives.reliability import PRIOR_ACCURACY, Item, Reliability, estimate
@@ -83,7 +82,7 @@ class AnnotatorFigures:
 # --- Counting ----------------------------------------------------------------------------------------------------
 
 
-def _current(project: Project, at: datetime | None = None) -> JudgmentQuerySet:
+def _current(project: Project, at: Moment | None = None) -> JudgmentQuerySet:
     judgments = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
     return judgments.filter(project=project)
 
@@ -101,14 +100,11 @@ def _said(path: str = "") -> Case:
     )
 
 
-def meetings(project: Project, at: datetime | None = None) -> list[Meeting]:
+def meetings(project: Project, at: Moment | None = None) -> list[Meeting]:
     """Count each pair of annotators' categories per comparison, now or at a moment. Ignores skips and repeats."""
     others = "comparison__judgments__"
-    if at:
-        stands = is_current(others) | Q(**{f"{others}superseded_at__gt": at})
-        stands &= Q(**{f"{others}created_at__lte": at})
-    else:
-        stands = is_current(others) & Q(comparison__judged__gte=2)  # the counter says where none can meet
+    # The counter says where none can meet now.
+    stands = at.stood(others) if at else is_current(others) & Q(comparison__judged__gte=2)
     rows = (
         _current(project, at)
         .opinions()
@@ -143,7 +139,7 @@ def meetings(project: Project, at: datetime | None = None) -> list[Meeting]:
     ]
 
 
-def _count_opinions_at(moment: datetime) -> Subquery:
+def _count_opinions_at(moment: Moment) -> Subquery:
     """Return how many opinions a judgment's comparison had then. Its own counter knows the present alone."""
     stood = Judgment.objects.standing_at(moment).opinions().filter(comparison=OuterRef("comparison"))
     counts = stood.order_by().values("comparison").annotate(count=Count("pk")).values("count")
@@ -158,11 +154,11 @@ def on_random_pairs(met: Iterable[Meeting]) -> list[Meeting]:
     return [meeting for meeting in met if not meeting.by_probe]
 
 
-def gold_accuracy(project: Project, at: datetime | None = None) -> dict[int, Share]:
+def gold_accuracy(project: Project, at: Moment | None = None) -> dict[int, Share]:
     """Return each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
     golds = find_gold_judgments(project)
     if at:
-        golds = golds.filter(created_at__lte=at)
+        golds = golds.filter(at.was_there())
     right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
     rows = golds.values("annotator").annotate(right=right, total=Count("pk")).order_by()
     return {row["annotator"]: Share(row["right"], row["total"]) for row in rows}

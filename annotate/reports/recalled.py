@@ -60,8 +60,13 @@ def recall_equal(project: Project) -> frozenset[int]:
     return recall_comparisons(project, "pairs of equal texts", Q(first__text=F("second__text")))
 
 
-def recall_comparisons(project: Project, name: str, condition: Q) -> frozenset[int]:
-    """Return the comparisons that meet a condition on their prompts and completions, which never change."""
+def recall_comparisons(
+    project: Project, name: str, condition: Q, *, enough: int | None = None
+) -> frozenset[int]:
+    """Return the comparisons that meet a condition on their prompts and completions, which never change.
+
+    `enough` is how many of them are looked for, if not all.
+    """
     key = f"{name}:{project.pk}:{project.created_at}".replace(" ", "T")
     comparisons = Comparison.objects.filter(project=project)
     state, those = cache.get(key) or _NONE_YET
@@ -69,9 +74,9 @@ def recall_comparisons(project: Project, name: str, condition: Q) -> frozenset[i
         state, those = _NONE_YET
     count, newest, _made = state
     new_count, new_newest, made = _state(comparisons.filter(pk__gt=newest))
-    if new_count:
-        found = comparisons.filter(condition, pk__gt=newest)
-        those |= frozenset(found.values_list("pk", flat=True))
+    if new_count and (enough is None or len(those) < enough):
+        found = comparisons.filter(condition, pk__gt=newest).order_by().values_list("pk", flat=True)
+        those |= frozenset(found[: enough and enough - len(those)])
         cache.set(key, ((count + new_count, new_newest, made), those), A_DAY)
     return those
 

@@ -6,13 +6,12 @@ A part of the application above this one may know more, such as what a probe say
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 
 from django.db.models import Count, Exists, F, OuterRef
 from django.utils.translation import gettext as _
 
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Judgment, Moment, Project
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
 from primitives.reliability import Check, Item, Reliability, estimate
@@ -20,7 +19,7 @@ from primitives.statistics import Share
 
 ENOUGH_CHECKS = 10  # known answers' worth of evidence on an annotator, before votes are weighted
 ENOUGH_GATED = 10  # votes of others in a gate, before they say which policy is better
-Source = Callable[[Project, datetime | None], Mapping[int, list[Check]]]
+Source = Callable[[Project, Moment | None], Mapping[int, list[Check]]]
 
 _SOURCES: dict[str, Source] = {}
 
@@ -76,7 +75,7 @@ class Evidence:
         return [kind for kind, found in there.items() if found]
 
 
-def collect(project: Project, at: datetime | None = None) -> Evidence:
+def collect(project: Project, at: Moment | None = None) -> Evidence:
     """Return the evidence as it is, or as it was at a moment."""
     return Evidence(
         agreement.meetings(project, at=at),
@@ -87,13 +86,13 @@ def collect(project: Project, at: datetime | None = None) -> Evidence:
 
 
 def weights_of_votes(
-    project: Project, at: datetime | None = None, *, enough: float = ENOUGH_CHECKS
+    project: Project, at: Moment | None = None, *, enough: float = ENOUGH_CHECKS
 ) -> dict[int, float] | None:
     """Return what to weight the votes of a project's annotators by, see `Evidence.weigh`."""
     return collect(project, at).weigh(enough)
 
 
-def gate_checks(project: Project, at: datetime | None = None) -> dict[int, list[Check]]:
+def gate_checks(project: Project, at: Moment | None = None) -> dict[int, list[Check]]:
     """Return what gates say: a vote for the policy that most others preferred is more likely right.
 
     A vote that a colleague's on the same comparison tells of already counts among the others', and is not checked.

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotate.imports import uploads
@@ -19,6 +20,7 @@ from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Import, Judgment, Project, Snapshot, SnapshotPair, User
 from annotate.pairs import snapshots
 from annotate.pairs.frozen import jobs
+from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects import sizes
 from annotate.sources.candidates import Answer, Candidate, Opinion
@@ -70,6 +72,18 @@ def during(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
     monkeypatch.setattr(snapshots, "_digest", digest_and_act)
 
 
+def bring(project: Project, annotator: str, said: tuple[int, int]) -> None:
+    """Import what someone said of 20 comparisons, which several may have judged, long ago."""
+    opinion = Opinion(said, annotator=annotator, strength=3, at=datetime(2024, 5, 1, tzinfo=UTC))
+    answers = (Answer("a", "theirs"), Answer("b", "theirs"))
+    items = [
+        item
+        for place in range(20)
+        for item in expand(Candidate(f"Prompt {place}", answers, (opinion,)), Choices("judged"))
+    ]
+    write(project, list(enumerate(items, start=1)), f"import of {annotator}")
+
+
 def nothing_is_frozen() -> bool:
     return not (Snapshot.objects.exists() or SnapshotPair.objects.exists())
 
@@ -113,7 +127,7 @@ def test_a_worker_freezes_the_pairs_and_writes_them(claim: Any, owner: User, cli
     assert (kept.phase, kept.snapshot.created_by) == ("", kept.created_by)
     assert (len(list(read_jsonl(files.pairs))), len(list(read_jsonl(files.heldout)))) == (12, 4)
     assert [event.message for event in kept.events.all()] == [
-        "A worker is to freeze the pairs.",
+        "It trains on pairs that its worker is to freeze.",
         "Attempt 1, by worker of the tests.",
         "12 pairs to train on.",
     ]
@@ -149,15 +163,30 @@ def test_what_is_judged_after_the_start_does_not_count(
 def test_an_import_of_older_judgments_does_not_count(
     claim: Any, large: Project, owner: User, tiny: Any
 ) -> None:
-    before = take_snapshot(large, owner)
-    state_machine.start(large, owner, tiny)
-    said = Opinion((1, 0), annotator="maria", strength=3, at=datetime(2024, 5, 1, tzinfo=UTC))
-    given = Candidate("Once", (Answer("a"), Answer("b")), (said,))
-    write(large, list(enumerate(expand(given, Choices("judged")), start=1)), "import 1")
-    assert take_snapshot(large, owner) != before
+    """Neither as votes, nor as evidence of how reliable those are that stood."""
+    bring(large, "anna", (1, 0))
+    reliable = PairSettings(votes="reliability")
+    state_machine.start(large, owner, tiny | {"pairs": {"votes": "reliability"}})
+    before = take_snapshot(large, owner, reliable)
+    bring(large, "maria", (0, 1))
+    assert take_snapshot(large, owner, reliable) != before
     round_ = claim()
     freeze(round_)
     assert round_.snapshot == before
+
+
+def test_what_a_person_gave_at_the_moment_of_the_start_counts(
+    claim: Any, large: Project, owner: User, teammate: User, make_comparisons: Any, tiny: Any
+) -> None:
+    """A verdict has its time before it has its id, and the round may be started in between."""
+    round_ = state_machine.start(large, owner, tiny)
+    make_comparisons(1)
+    factories.judge_by_word(large, teammate)
+    Judgment.objects.filter(pk__gt=round_.last_judgment).update(created_at=round_.created_at)
+    at_the_start = take_snapshot(large, owner)
+    claimed = claim()
+    freeze(claimed)
+    assert (claimed.snapshot, at_the_start.counts["train"]) == (at_the_start, 13)
 
 
 def test_too_few_pairs_fail_the_round_and_freeze_nothing(claim: Any, owner: User, client_for: Any) -> None:
@@ -167,8 +196,21 @@ def test_too_few_pairs_fail_the_round_and_freeze_nothing(claim: Any, owner: User
     assert (failed.state, "there are 0 to train on" in failed.reason) == ("failed", True)
     assert nothing_is_frozen()
     page = client_for(owner).get(f"{PAGE}{failed.number}/").content.decode()
-    assert "Its pairs were not frozen. Resume to retry." in page
-    assert "does not see" not in page
+    assert ("Its settings are kept." in page, "Start again with these settings" in page) == (True, True)
+    assert ("does not see" in page, 'value="resume' in page) == (False, False)
+
+
+def test_a_round_with_too_few_pairs_is_not_resumed(claim: Any, large: Project, client_for: Any) -> None:
+    """Another attempt would find as few: later judgments do not count in it."""
+    judged = Judgment.objects.filter(comparison__prompt__held_out=False)
+    Judgment.objects.filter(pk__in=judged.values("pk")[7:]).delete()
+    runner.run(claim())
+    failed = Round.objects.get()
+    assert "there are 7 to train on" in failed.reason
+    assert failed.reason.endswith("Later judgments do not count in this round: start another one then.")
+    answer = client_for(failed.created_by).post(f"{API}1/resume/", {}, content_type="application/json")
+    assert (answer.status_code, Round.objects.get().state) == (400, "failed")
+    assert "is too little. Start another." in answer.content.decode()
 
 
 def test_a_round_that_stops_by_loss_needs_held_out_pairs(large: Project, owner: User, tiny: Any) -> None:
@@ -182,6 +224,39 @@ def test_a_round_that_stops_by_loss_needs_held_out_pairs(large: Project, owner: 
     with pytest.raises(RoundError, match="held-out prompts, and there are none yet"):
         freeze(claimed)
     assert nothing_is_frozen()
+
+
+# --- The heartbeat ---------------------------------------------------------------------------------------------
+
+
+def test_a_late_beat_writes_no_progress_of_the_freezing(claim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have waited for the row, which was locked while the round was given its snapshot."""
+    held: list[Any] = []
+    during(monkeypatch, lambda watch: held.append(watch._progress.job))
+    round_ = claim()
+    freeze(round_)
+    assert held[0].tell(step=31, total_steps=32) is False
+    assert Round.objects.values_list("phase", "step", "total_steps").get() == ("", 0, 0)
+
+
+def test_another_attempt_begins_its_progress_anew(claim: Any) -> None:
+    lost = claim()
+    state_machine.heartbeat(lost, step=31, total_steps=32)
+    state_machine.hand_back(lost)
+    again = claim("another worker")
+    assert (again.phase, again.step, again.total_steps) == ("freezing", 0, 0)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite checks each key at once")
+def test_keys_are_checked_before_the_round_is_locked(claim: Any) -> None:
+    """At a commit of millions of pairs it would take so long that the round is thought to be silent."""
+    round_ = claim()
+    with CaptureQueriesContext(connection) as queries:
+        freeze(round_)
+    said = [one["sql"] for one in queries]
+    checked = next(place for place, sql in enumerate(said) if "CONSTRAINTS ALL IMMEDIATE" in sql)
+    locked = next(place for place, sql in enumerate(said) if '"snapshot_id" =' in sql and "UPDATE" in sql)
+    assert checked < locked
 
 
 # --- Cut off -----------------------------------------------------------------------------------------------------
@@ -276,20 +351,31 @@ def test_a_round_done_over_is_frozen_as_it_first_was(
     factories.judge_by_word(large, teammate)
     again = state_machine.retrain(original, original.start_policy, owner)
     assert (again.lacks_snapshot, again.judged_until) == (True, original.created_at)
-    assert Round(retrains=again).judged_until == original.created_at
+    assert Round(retrains=again, last_judgment=again.last_judgment).judged_until == original.created_at
+    assert Round(retrains=again).judged_until == again.created_at  # as a version before took them
     claimed = state_machine.claim_round(again.pk, "worker of the tests")
     assert claimed is not None
     freeze(claimed)
     assert claimed.snapshot == original.snapshot
 
 
-def test_an_archive_holds_a_round_whose_pairs_were_not_frozen(claim: Any, tmp_path: Path) -> None:
+def test_an_archive_holds_a_round_whose_pairs_were_not_frozen(
+    claim: Any, large: Project, tmp_path: Path
+) -> None:
+    """Elsewhere, too, it trains on what was there at its start, under whatever ids."""
+    bring(large, "anna", (1, 0))
     state_machine.fail(claim(), "It failed for a test.")
     file = tmp_path / "project.zip"
     call_command("archive", "reviews", str(file), stdout=StringIO())
     call_command("restore", str(file), "--slug", "moved", stdout=StringIO())
     moved = Round.objects.get(project__slug="moved")
     assert (moved.state, moved.can_resume, moved.lacks_snapshot) == ("failed", True, True)
+    bring(moved.project, "maria", (0, 1))
+    state_machine.resume(moved)
+    resumed = state_machine.claim_round(moved.pk, "worker of the tests")
+    assert resumed is not None
+    freeze(resumed)
+    assert (resumed.snapshot.counts["judgments"], moved.project.judgments.count()) == (36, 56)
 
 
 def test_a_later_import_did_not_count_in_a_round_before(make_round: Any, ready_project: Project) -> None:

@@ -224,6 +224,21 @@ def test_a_models_files_are_read_before_the_lock(make_round, owner, tiny, monkey
     assert looked_at == [False, False, False]
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows")
+@pytest.mark.django_db(transaction=True)
+def test_a_round_is_not_resumed_while_something_is_forgotten(make_round):
+    """Its worker would freeze pairs of it. Who forgets holds the project."""
+    failed = make_round("failed")
+    with ThreadPoolExecutor(1) as other:
+        with transaction.atomic():
+            Project.objects.select_for_update(no_key=True).get()
+            resuming = other.submit(in_another_connection, lambda: state_machine.resume(failed))
+            wait_for_the_other(resuming.done)
+            assert Round.objects.get().state == "failed"
+        resuming.result()
+    assert Round.objects.get().state == "queued"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_base_models_chosen_at_once_one_is_left(project, settings, commits_first):
     """The second admin's choice replaces what the first one chose, not what both saw before."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from annotate.models import Comparison
+from annotate.models import Comparison, Moment
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
 from annotate.people.pseudonyms import pseudonym
@@ -80,7 +80,7 @@ def test_a_moment_knows_the_probe_that_had_ended_by_then(make_round, ready_proje
     say(owner, make_comparisons(1)[0], "first")
     moments = []
     for chance in (0.8, 0.9):
-        moments.append(timezone.now())
+        moments.append(Moment(timezone.now()))
         summary = {"probe": {"checks": {pseudonym(owner.pk): [[chance, 3]]}}}
         Round.objects.filter(pk=make_round("cancelled").pk).update(summary=summary)
     assert collect(ready_project, moments[0]).added["probe"] == {}

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Comparison, Policy, Project, Snapshot
+from annotate.models import Comparison, Moment, Policy, Project, Snapshot
 from training.models.files import StoredFile
 
 MOST_THINGS = 2**53  # a float holds each whole number below it
@@ -225,22 +225,24 @@ class Round(models.Model):
 
     @property
     def origin(self) -> Round:
-        """Return the round whose start says what it trains on: itself, or the one that it does over."""
-        return self.retrains.origin if self.retrains else self
+        """Return the round whose start says what it trains on: itself, or the one that it does over.
+
+        Versions that noted no `last_judgment` took the direct one, even if that does another one over.
+        """
+        if self.retrains is None:
+            return self
+        return self.retrains if self.last_judgment is None else self.retrains.origin
+
+    @property
+    def moment(self) -> Moment:
+        """Return the moment whose judgments it trains on."""
+        origin = self.origin
+        return Moment(origin.created_at, origin.last_judgment)
 
     @property
     def judged_until(self) -> datetime:
-        """Return the moment whose judgments it trains on."""
-        return self.origin.created_at
-
-    @property
-    def was_here(self) -> Q:
-        """Return the condition on judgments that were here at that moment. An import may bring older ones later.
-
-        People's are told by their times alone: one that is being edited at that moment has its new id a little later.
-        """
-        last = self.origin.last_judgment
-        return Q() if last is None else Q(import_batch="") | Q(pk__lte=last)
+        """Return the time of that moment."""
+        return self.moment.time
 
     @property
     def lacks_snapshot(self) -> bool:
@@ -265,7 +267,12 @@ class Round(models.Model):
 
     @property
     def can_resume(self) -> bool:
-        return self.state == self.State.FAILED
+        return self.state == self.State.FAILED and not self.was_refused
+
+    @property
+    def was_refused(self) -> bool:
+        """Return whether its worker found pairs that it cannot train on, as any other attempt would."""
+        return self.lacks_snapshot and self.report("freeze").get("refused") is True
 
     @property
     def run_dir(self) -> Path:

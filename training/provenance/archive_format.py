@@ -37,9 +37,9 @@ MANIFEST = "manifest.json"
 PEOPLE = "tables/people.jsonl"
 REMOVED = "(removed)"  # in place of the name of a person whom no row names
 
-# Fields that another server has of its own: a worker's traces, an id of any project, and counters of the database.
+# Fields that another server has of its own: a worker's traces, and counters that the database keeps by triggers.
 NOT_CARRIED: dict[type[models.Model], frozenset[str]] = {
-    Round: frozenset({"worker", "heartbeat_at", "enqueued_at", "phase", "seconds_left", "last_judgment"}),
+    Round: frozenset({"worker", "heartbeat_at", "enqueued_at", "phase", "seconds_left"}),
     Comparison: frozenset({"judged", "claimed", "skipped"}),
 }
 BATCHES = ("batch", "import_batch")  # fields whose text may name an import by its number

@@ -180,9 +180,8 @@ def find_consequences(target: Target) -> Consequences:
 def _could_have_counted(target: Target, round_: Round) -> bool:
     """Return whether a verdict stood when the round began that can have kept a comparison out of its pairs."""
     stood = target.judgments.filter(
-        round_.was_here,
-        pk__in=Judgment.objects.standing_at(round_.judged_until).opinions().values("pk"),
-        created_at__lte=round_.judged_until,
+        round_.moment.was_there(),
+        pk__in=Judgment.objects.standing_at(round_.moment).opinions().values("pk"),
     )
     settings = round_.chosen("pairs")
     if not settings.get("include_gold") and settings.get("votes", "equal") == "equal":

@@ -55,6 +55,12 @@ class Restoration:
             raise ValueError(_("it names a row that the archive does not hold"))
         return pk + self.shifts[table]
 
+    def last_judgment(self, pk: int | None) -> int | None:
+        """Return the id here of the newest judgment at a moment, or of the newest of the archive before it."""
+        if pk is None:
+            return None
+        return max(0, min(pk, self.reader.ranges["judgments"].last) + self.shifts["judgments"])
+
     def policies(self, settings: Any) -> Any:
         """Return settings of pairs with the ids here of the policies whose completions they take."""
         ids = settings.get("policies") if isinstance(settings, dict) else None
@@ -314,6 +320,7 @@ def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> 
         case "rounds":
             values["folder"] = restoration.folder(values["number"])
             values["summary"] = restoration.rename_people(values["summary"])
+            values["last_judgment"] = restoration.last_judgment(values["last_judgment"])
             if "pairs" in values["settings"]:
                 values["settings"]["pairs"] = restoration.policies(values["settings"]["pairs"])
             config = values["settings"].get("config", {})

@@ -88,7 +88,7 @@ def describe_trained(snapshot: Snapshot | None, config: TrainConfig) -> str:
     Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
     """
     if snapshot is None:
-        return "A worker is to freeze the pairs"
+        return "It trains on pairs that its worker is to freeze"
     count = snapshot.pairs.filter(held_out=False).count()
     if count < MIN_PAIRS:
         raise _too_few_pairs(count)

@@ -114,8 +114,8 @@ def start(
     It trains from the policy `begin`, by default from the project's base policy, which is its reference too: a fixed
     one, however many rounds there were. `chosen` lies over the project's defaults; `Plan.for_project` lists its keys.
     Its gate compares with the current policy, or with the one that is named by `against`. Raises RoundError, naming
-    the field at fault, if the round cannot be queued. Nothing is changed then. Of pairs that its worker freezes, too
-    few are seen there, and the round fails.
+    the field at fault, if the round cannot be queued. Nothing is changed then. Where its worker freezes the pairs and
+    finds too few, the round fails.
     """
 
     def plan_training(project: Project) -> tuple[Policy, Plan]:
@@ -148,7 +148,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
     with transaction.atomic():
         project = _locked(original.project)
         _check_free(project)
-        snapshot = take_at_once(project, by, plan.pairs, at=original.judged_until, only=original.was_here)
+        snapshot = take_at_once(project, by, plan.pairs, at=original.moment)
         policy.project = project
         message = f"{describe_trained(snapshot, plan.config)}, without what was forgotten of round {original.number}."
         current = project.current_policy
@@ -252,10 +252,10 @@ def _queue(
                 folder=f"runs/{project.slug}-{number}",
                 processes=plan.processes or 0,
                 gate_level=next_level(project) if trains else None,
-                last_judgment=Judgment.objects.aggregate(last=Max("pk"))["last"],
+                last_judgment=Judgment.objects.aggregate(last=Max("pk"))["last"] or 0,
                 created_by=by,
             )
-    except IntegrityError:  # another one was resumed meanwhile, which does not lock the project
+    except IntegrityError:  # another one was resumed by the version before, which locked no project
         raise RoundError(_why_no_other(project)) from None
     RoundEvent.objects.create(round=round_, to_state=round_.state, message=message, by=by, created_at=Now())
     enqueue(round_)
@@ -297,6 +297,11 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
     `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`), and a KL budget that is
     unset before it was kept.
     """
+    if round_.was_refused:
+        sentence = _(
+            "What round %(number)d trains on was judged before its start, and is too little. Start another."
+        )
+        raise RoundError(sentence % {"number": round_.number})
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
         raise RoundError(sentence % {"number": round_.number})
@@ -313,17 +318,19 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
         named = ", ".join(f"{name} {'unset' if value is None else value}" for name, value in changes.items())
         message = f"Resumed with {named}."
     try:
-        moved = move(
-            round_,
-            State.QUEUED,
-            message=message,
-            by=by,
-            settings=settings,
-            losses=0,
-            reason="",
-            finished_at=None,
-            enqueued_at=None,
-        )
+        with transaction.atomic():
+            _locked(round_.project)  # so that what is being forgotten is gone
+            moved = move(
+                round_,
+                State.QUEUED,
+                message=message,
+                by=by,
+                settings=settings,
+                losses=0,
+                reason="",
+                finished_at=None,
+                enqueued_at=None,
+            )
     except IntegrityError:
         raise RoundError(_why_no_other(round_.project)) from None
     if moved:
@@ -342,6 +349,7 @@ def claim_round(round_id: int, worker: str) -> Round | None:
     if workers.should_leave(round_, worker):
         Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=None)
         return None
+    fresh = {"phase": Round.FREEZING, "step": 0, "total_steps": 0} if round_.lacks_snapshot else {"phase": ""}
     with transaction.atomic():
         attempt = round_.attempts + 1
         claimed = move(
@@ -353,16 +361,19 @@ def claim_round(round_id: int, worker: str) -> Round | None:
             worker=worker,
             heartbeat_at=Now(),
             started_at=Coalesce("started_at", Now()),
-            phase=Round.FREEZING if round_.lacks_snapshot else "",
             seconds_left=None,
+            **fresh,
         )
     return round_ if claimed else None
 
 
-def heartbeat(round_: Round, **progress: Any) -> bool:
-    """Record that the worker is alive, and its progress. Return False if the round is no longer this worker's."""
+def heartbeat(round_: Round, *, fence: Mapping[str, Any] | None = None, **progress: Any) -> bool:
+    """Record that the worker is alive, and its progress. Return False if the round is no longer this worker's.
+
+    `fence` holds further conditions.
+    """
     mine = Round.objects.filter(pk=round_.pk, attempts=round_.attempts, state__in=Round.RUNNING)
-    return mine.update(heartbeat_at=Now(), **progress) == 1
+    return mine.filter(**(fence or {})).update(heartbeat_at=Now(), **progress) == 1
 
 
 def record_snapshot(round_: Round, snapshot: Snapshot, message: str) -> bool:

@@ -1,11 +1,10 @@
 """The last probe's word on annotators' votes: evidence of how often each of them is right."""
 
-from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
 
-from annotate.models import Project
+from annotate.models import Moment, Project
 from annotate.people.pseudonyms import pseudonym
 from primitives.reliability import Check
 from training.models import Round
@@ -14,12 +13,12 @@ _LOOKED_AT = 10  # rounds, the newest
 _LEAST, _MOST = 0.05, 0.95  # its chances are rounded, and it may be wrong where it is sure
 
 
-def probe_checks(project: Project, at: datetime | None = None) -> dict[int, list[Check]]:
+def probe_checks(project: Project, at: Moment | None = None) -> dict[int, list[Check]]:
     """Return what the newest probe with skill said of each annotator's votes, on prompts that it had not seen.
 
     With `at` it is the newest of a round that had ended at that moment.
     """
-    ended = Q(finished_at__lte=at) if at else Q()
+    ended = Q(finished_at__lte=at.time) if at else Q()
     summaries = (
         Round.objects.filter(ended, project=project).order_by("-number").values_list("summary", flat=True)
     )

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Q
@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from annotate import attempts
 from annotate.attempts import Progress
 from annotate.errors import RefusalError
-from annotate.models import Project, Snapshot, SnapshotJob, User
+from annotate.models import Moment, Project, Snapshot, SnapshotJob, User
 from annotate.models.conflicts import again_on_race
 from annotate.models.jobs import JobQuerySet, LostError
 from annotate.pairs.settings import PairSettings, PairSettingsError
@@ -53,8 +53,7 @@ def take_at_once(
     by: User | None,
     settings: PairSettings,
     *,
-    at: datetime | None = None,
-    only: Q | None = None,
+    at: Moment | None = None,
 ) -> Snapshot | None:
     """Take a snapshot as `take_snapshot` does. Return None if it takes longer than a request should.
 
@@ -63,7 +62,7 @@ def take_at_once(
     if is_large(project):
         return None
     try:
-        return take_snapshot(project, by, settings, at=at, only=only, watch=_Deadline())
+        return take_snapshot(project, by, settings, at=at, watch=_Deadline())
     except TooLongError:
         return None
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotate.judgments import judging, revising, undoing
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Comparison, Completion, Project, Prompt, Snapshot
+from annotate.models import Comparison, Completion, Moment, Project, Prompt, Snapshot
 from annotate.pairs import texts
 from annotate.pairs.aggregation import Pair, aggregate
 from annotate.pairs.pair_rows import pair_rows
@@ -198,7 +198,7 @@ def test_pairs_of_a_moment_know_nothing_that_came_later(project, three, make_com
     revising.revise(project, three[0], first.pk, Verdict("prefer", kept.second_id, 2))
     Comparison.objects.filter(pk=kept.pk).update(withdrawn_at=timezone.now())
     assert aggregate(project).counts["excluded"] == {"withdrawn": 1}
-    [pair] = aggregate(project, at=moment).pairs
+    [pair] = aggregate(project, at=Moment(moment)).pairs
     assert (pair.chosen, pair.judgments) == (kept.first_id, (first.pk,))
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from annotate.imports.records import Item, PairOpinion
 from annotate.imports.writing import write
 from annotate.judgments import judging, revising, undoing
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Judgment, Moment, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
@@ -123,7 +123,7 @@ def test_gold_accuracy_counts_ties_as_wrong_and_skips_not_at_all(project, three,
     for comparison, what in zip(golds, ("first", "second", "tie", "skip"), strict=True):
         say(three[0], comparison, what)
     assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 3)}
-    assert agreement.gold_accuracy(project, at=golds[0].created_at) == {}  # nothing was judged then
+    assert agreement.gold_accuracy(project, at=Moment(golds[0].created_at)) == {}  # nothing was judged then
 
 
 @pytest.mark.parametrize("feedback", ["silent", "shown"])
@@ -272,8 +272,22 @@ def test_a_moments_meetings_count_what_stood_then(
     say(three[2], kept, "second")
     undoing.undo(project, three[1])
     assert agreement.meetings(project) != then
-    assert agreement.meetings(project, at=moment) == then
+    assert agreement.meetings(project, at=Moment(moment)) == then
     assert [(one.judged, one.count) for one in then] == [(2, 2)]
+
+
+@pytest.mark.parametrize(("batch", "counts"), [("import 1", False), ("", True)])
+def test_a_moment_knows_no_import_that_came_later(
+    project: Project, three: list[Any], make_comparisons: Any, batch: str, counts: bool
+) -> None:
+    """Older as its judgments may be. A person's verdict has its time before it has its id."""
+    gold, other = make_comparisons(1, kind="gold")[0], make_comparisons(1, needed=2)[0]
+    said = [say(three[0], other, "first"), say(three[1], other, "first"), say(three[1], gold, "first")]
+    Judgment.objects.filter(pk__in=[one.pk for one in said[1:]]).update(import_batch=batch)
+    before, after = (Moment(timezone.now(), newest.pk) for newest in (said[0], said[2]))
+    for moment, is_there in ((before, counts), (after, True)):
+        assert bool(agreement.meetings(project, at=moment)) == is_there
+        assert bool(agreement.gold_accuracy(project, at=moment)) == is_there
 
 
 def test_a_skip_is_no_opinion_of_a_moment(project, three, make_comparisons):
@@ -281,7 +295,7 @@ def test_a_skip_is_no_opinion_of_a_moment(project, three, make_comparisons):
     (comparison,) = make_comparisons(1, needed=3)
     for person, what in zip(three, ("first", "first", "skip"), strict=True):
         say(person, comparison, what)
-    [now], [then] = agreement.meetings(project), agreement.meetings(project, at=timezone.now())
+    [now], [then] = agreement.meetings(project), agreement.meetings(project, at=Moment(timezone.now()))
     assert (now.judged, then) == (2, now)
 
 

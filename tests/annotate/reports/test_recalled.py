@@ -1,9 +1,11 @@
 """Figures that are measured once for the same judgments."""
 
+from django.db.models import Q
+
 from annotate.judgments import undoing
 from annotate.models import Comparison, Judgment
 from annotate.pairs.aggregation import find_label
-from annotate.reports.recalled import recall, recall_equal
+from annotate.reports.recalled import recall, recall_comparisons, recall_equal
 from tests.factories import compare, say
 
 
@@ -44,6 +46,15 @@ def test_equal_texts_of_a_restored_database_are_its_own(project):
     Comparison.objects.get(pk=key).delete()
     compare(project, "Say more.", "this", "that", pk=key)
     assert recall_equal(project) == frozenset()
+
+
+def test_no_more_comparisons_are_remembered_than_are_asked_for(project, make_comparisons):
+    made = {comparison.pk for comparison in make_comparisons(5)}
+    some = recall_comparisons(project, "some", Q(), enough=3)
+    assert (len(some), some < made) == (3, True)
+    made |= {comparison.pk for comparison in make_comparisons(2)}
+    assert recall_comparisons(project, "some", Q(), enough=3) == some
+    assert recall_comparisons(project, "all", Q()) == made
 
 
 def test_a_redo_measures_again(project, three, make_comparisons):

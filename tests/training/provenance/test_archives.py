@@ -113,6 +113,8 @@ def content(archive: bytes) -> dict[str, Any]:
                 elif value is not None and (one.primary_key or one.related_model in of_model):
                     of = of_model[table.model if one.primary_key else one.related_model]
                     row[one.name] = value - tables[of]["first"]
+                elif one.name == "last_judgment":
+                    row[one.name] = value - tables["judgments"]["first"]
                 elif one.name == "batch":
                     row["batch"] = re.sub(
                         r"\d+", lambda m: str(int(m[0]) - tables["imports"]["first"]), value

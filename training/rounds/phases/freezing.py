@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext as _
+
 from annotate import attempts
 from annotate.attempts import Progress
 from annotate.models import Snapshot
@@ -13,6 +15,7 @@ from training.rounds.finishing import RoundLostError
 from training.rounds.phases.work import WorkerStoppingError
 from training.rounds.plan import Plan
 from training.rounds.readiness import describe_trained
+from training.rounds.starts import RoundError
 
 
 def freeze(round_: Round) -> None:
@@ -29,14 +32,17 @@ def freeze(round_: Round) -> None:
                 round_.project,
                 round_.created_by,
                 plan.pairs,
-                at=round_.judged_until,
-                only=round_.was_here,
+                at=round_.moment,
                 watch=watch,
             )
     except LostError:
         if held.is_stopping:
             raise WorkerStoppingError from None
         raise RoundLostError from None
+    except RoundError as refused:
+        state_machine.heartbeat(round_, summary={"freeze": {"refused": True}})
+        advice = _("Later judgments do not count in this round: start another one then.")
+        raise RoundError(f"{refused.message} {advice}", refused.field) from None
 
 
 class _HeldRound:
@@ -49,9 +55,13 @@ class _HeldRound:
         self.is_stopping = False
 
     def tell(self, **progress: Any) -> bool:
-        """Write the heartbeat and the progress. Return False if the work is to end."""
+        """Write the heartbeat and the progress. Return False if the work is to end, or has ended.
+
+        One that waited for the row while the round was given its snapshot writes no progress of the freezing.
+        """
         self.is_stopping = workers.is_stopping(self._round.worker)
-        return not self.is_stopping and state_machine.heartbeat(self._round, **progress)
+        fence = {"phase": Round.FREEZING}
+        return not self.is_stopping and state_machine.heartbeat(self._round, fence=fence, **progress)
 
 
 class _Freezing(Watch):
