@@ -26,7 +26,6 @@ from training.storage import objects
 
 logger = logging.getLogger(__name__)
 CACHE_KEPT = 30 * 24 * 3600  # seconds since an adapter was last used
-ASIDE = ".aside-"  # begins the name of a folder in var/runs that is deleted or moved soon
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def store(name: str) -> int:
 
 def _put_copy(path: Path, key: str) -> None:
     """Put a copy of a file, as a resumed round goes on writing into some of its own."""
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=site.RUNS) as aside:
+    with tempfile.TemporaryDirectory(prefix="whetstone-", dir=site.VAR) as aside:
         objects.put(Path(shutil.copy2(path, aside)), key)
 
 
@@ -195,7 +194,12 @@ def forget(folder: str, paths: Iterable[str]) -> list[str]:
     Return what could not be deleted. The log has the reasons. Call it only while no worker has the round.
     """
     paths, left = list(paths), []
-    drop_rows(folder, paths)
+    gone = [
+        row.pk
+        for row in StoredFile.objects.filter(folder=folder)
+        if any(row.path == path or row.path.startswith(f"{path}/") for path in paths)
+    ]
+    StoredFile.objects.filter(pk__in=gone).delete()
     for path in paths:
         here = Path(site.VAR) / folder / path
         try:
@@ -210,17 +214,6 @@ def forget(folder: str, paths: Iterable[str]) -> list[str]:
         return [*left, folder]
 
 
-def drop_rows(folder: str, paths: Iterable[str]) -> None:
-    """Delete the rows of files and folders of a run directory. The storage keeps the objects until it is swept."""
-    paths = list(paths)
-    gone = [
-        row.pk
-        for row in StoredFile.objects.filter(folder=folder)
-        if any(row.path == path or row.path.startswith(f"{path}/") for path in paths)
-    ]
-    StoredFile.objects.filter(pk__in=gone).delete()
-
-
 def rewrite(folder: str, path: str, content: bytes) -> None:
     """Replace the content of a file of a run directory, here and in the storage.
 
@@ -233,8 +226,7 @@ def rewrite(folder: str, path: str, content: bytes) -> None:
     if row is None:
         return
     row.sha256, row.size = hashlib.sha256(content).hexdigest(), len(content)
-    site.RUNS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=site.RUNS) as aside:
+    with tempfile.TemporaryDirectory(prefix="whetstone-", dir=site.VAR) as aside:
         file = Path(aside) / "content"
         file.write_bytes(content)
         objects.put(file, row.key)  # before the row that names it
