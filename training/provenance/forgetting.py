@@ -139,6 +139,9 @@ def _forget(target: Target, left: list[str]) -> None:
     # A worker that has a failed round's files keeps them for its next attempt: no attempt of that number follows.
     failed = Round.objects.filter(folder__in=files, state=Round.State.FAILED)
     failed.update(attempts=F("attempts") + 1)
+    # A process that is killed before it deletes them leaves none that a page or a worker finds in the storage.
+    for folder, paths in files.items():
+        folders.drop_rows(folder, paths)
     transaction.on_commit(lambda: left.extend(_delete_files(files)))
     transaction.on_commit(lambda: left.extend(_rewrite_reports(reports)))
 

@@ -194,12 +194,7 @@ def forget(folder: str, paths: Iterable[str]) -> list[str]:
     Return what could not be deleted. The log has the reasons. Call it only while no worker has the round.
     """
     paths, left = list(paths), []
-    gone = [
-        row.pk
-        for row in StoredFile.objects.filter(folder=folder)
-        if any(row.path == path or row.path.startswith(f"{path}/") for path in paths)
-    ]
-    StoredFile.objects.filter(pk__in=gone).delete()
+    drop_rows(folder, paths)
     for path in paths:
         here = Path(site.VAR) / folder / path
         try:
@@ -212,6 +207,17 @@ def forget(folder: str, paths: Iterable[str]) -> list[str]:
     except OSError as error:
         logger.error("%s holds what was forgotten in the storage, and could not be swept: %s", folder, error)
         return [*left, folder]
+
+
+def drop_rows(folder: str, paths: Iterable[str]) -> None:
+    """Delete the rows of files and folders of a run directory. The storage keeps the objects until it is swept."""
+    paths = list(paths)
+    gone = [
+        row.pk
+        for row in StoredFile.objects.filter(folder=folder)
+        if any(row.path == path or row.path.startswith(f"{path}/") for path in paths)
+    ]
+    StoredFile.objects.filter(pk__in=gone).delete()
 
 
 def rewrite(folder: str, path: str, content: bytes) -> None:
