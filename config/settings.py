@@ -262,7 +262,6 @@ CELERY_BEAT_SCHEDULE = (
             "options": {"expires": SWEEP_SECONDS},
         },
         "exports": {"task": "annotate.tasks.sweep_exports", "schedule": 3600, "options": {"expires": 3600}},
-        "files": {"task": "training.tasks.sweep_files", "schedule": 3600, "options": {"expires": 3600}},
         "waiting exports": {
             "task": "annotate.tasks.look_after_exports",
             "schedule": 60,

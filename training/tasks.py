@@ -1,10 +1,9 @@
-"""Celery's tasks: fetch, call, return. The modules of `rounds`, `storage` and `usage` do the work."""
+"""Celery's tasks: fetch, call, return. `state_machine.py`, `runner.py` and the modules of `usage` do the work."""
 
 from celery import shared_task
 
 from config.celery import app
 from training.rounds import estimates, runner, state_machine, sweeping, workers
-from training.storage import deletions, placing
 from training.usage import merging, trials
 from training.usage.warm_engine import engine
 
@@ -44,14 +43,6 @@ def estimate(estimate_id: int) -> None:
 def sweep() -> None:
     """Sweep, as beat asks for every few seconds."""
     sweeping.sweep(workers.own_name())
-    deletions.sweep()
     for usage in (trials, merging):
         usage.sweep()
         usage.look_after_all()
-
-
-@shared_task(name="training.tasks.sweep_files")
-def sweep_files() -> None:
-    """Delete what processes of this machine left that were killed, as beat asks for now and then."""
-    placing.sweep()
-    merging.drop_left_behind()

@@ -17,13 +17,16 @@ _refuse_null = ProhibitNullCharactersValidator()
 
 
 class ProseField(forms.CharField):
-    """A text of several lines. A browser sends other line ends than those that it was shown, which changes nothing."""
+    """A text of several lines. A browser sends other line ends than those that it was shown, which changes nothing.
+
+    Its form is to keep the text of before if it has not changed, whatever its line ends were.
+    """
 
     widget = forms.Textarea
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
-        return text.replace("\r\n", "\n") if isinstance(text, str) else text
+        return text.replace("\r\n", "\n").replace("\r", "\n") if isinstance(text, str) else text
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return super().has_changed(self.to_python(initial), data)

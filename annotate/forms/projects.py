@@ -205,4 +205,4 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         text: str = self.cleaned_data["guidelines"]
         if len(text) > 100_000:
             raise forms.ValidationError(_("At most 100,000 characters."))
-        return text
+        return text if "guidelines" in self.changed_data else str(self.initial["guidelines"])

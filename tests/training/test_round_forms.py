@@ -66,15 +66,16 @@ def test_a_projects_own_settings_are_not_as_recommended(ready_project, owner, cl
     assert folded(client_for(owner).get(ROUNDS)) == (False, False)
 
 
-def test_a_chat_template_stays_what_it_was_in_a_browser(ready_project, owner, client_for):
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_chat_template_stays_what_it_was_in_a_browser(ready_project, owner, client_for, end):
     """A browser ends each line of a text with CR and LF."""
-    template = "{% for message in messages %}\n{{ message['content'] }}\n{% endfor %}\n"
+    template = "{% for message in messages %}\n{{ message['content'] }}\n{% endfor %}\n".replace("\n", end)
     ready_project.training_settings = {"chat_template": template, "kl_samples": 0}
     ready_project.save()
     client = client_for(owner)
     page = client.get(ROUNDS)
     filled = shown_in(page, page.context["form"], "start")
     assert filled["chat_template"] == template
-    client.post(ROUNDS, filled | {"chat_template": template.replace("\n", "\r\n")})
+    client.post(ROUNDS, filled | {"chat_template": template.replace(end, "\r\n")})
     [round_] = ready_project.rounds.all()
     assert round_.settings["config"]["chat_template"] == template

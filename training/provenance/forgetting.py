@@ -2,12 +2,11 @@
 
 Everything is one transaction. A snapshot that held what is forgotten loses those pairs and keeps its name. The
 rounds trained on it, and all that started from their policies, are marked, and can be done over without it
-(`retrain_next`). Files are deleted once the rows are: until then a failure leaves everything as it was. Those of rounds
-are noted in the transaction, so that a sweep deletes them if this process is killed before it does.
+(`retrain_next`). Files are deleted once the rows are: until then a failure leaves everything as it was.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -45,13 +44,14 @@ from annotate.models.conflicts import again_on_race
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
 from primitives.chunks import chunks
+from training.engine.rundir import to_json
 from training.models import DryRun, MergedWeights, Round, RoundEvent
 from training.provenance import histories
 from training.provenance.consequences import Consequences, Target, find_consequences
 from training.provenance.retraining import retrain_next
-from training.storage import deletions
+from training.standings.probed import names_people, rename_people
+from training.storage import folders
 from training.storage.folders import Folder
-from training.storage.hiding import names_people, rename_people
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,9 @@ def _forget(target: Target, left: list[str]) -> None:
     affected = [*found.rounds, *found.descended]
     Round.objects.filter(pk__in=[round_.pk for round_ in affected]).update(holds_forgotten=True)
     files = _files(target, found)
-    for folder in _drop_words_of_probes(project):
-        files.setdefault(folder, set()).add(deletions.REPORT)
+    reports = _drop_words_of_probes(project)
+    for folder in reports:
+        files.setdefault(folder, set())
     _drop_pairs(target)
     _drop_looks(target)
     if target.person is not None:
@@ -138,24 +139,27 @@ def _forget(target: Target, left: list[str]) -> None:
     # A worker that has a failed round's files keeps them for its next attempt: no attempt of that number follows.
     failed = Round.objects.filter(folder__in=files, state=Round.State.FAILED)
     failed.update(attempts=F("attempts") + 1)
+    # A process that is killed before it deletes them leaves none that a page or a worker finds in the storage.
     for folder, paths in files.items():
-        deletions.note(folder, paths)
+        folders.drop_rows(folder, paths)
     transaction.on_commit(lambda: left.extend(_delete_files(files)))
+    transaction.on_commit(lambda: left.extend(_rewrite_reports(reports)))
 
 
-def _drop_words_of_probes(project: Project) -> list[str]:
+def _drop_words_of_probes(project: Project) -> dict[str, dict[str, Any]]:
     """Drop what probes said of annotators: each probe learned from all of them.
 
-    Return the folders of runs whose done.json says it too.
+    Return the folders of runs whose done.json says it too, with what is to take its place.
     """
-    told = []
+    reports = {}
     for round_ in project.rounds.all():
         if names_people(round_.summary.get("probe")):
             summary = round_.summary | {"probe": rename_people(round_.summary["probe"], {})}
             Round.objects.filter(pk=round_.pk).update(summary=summary)
-        if names_people(Folder(round_.folder).read_done().get("probe")):
-            told.append(round_.folder)
-    return told
+        probe = Folder(round_.folder).read_done().get("probe")
+        if probe and names_people(probe):
+            reports[round_.folder] = rename_people(probe, {})
+    return reports
 
 
 def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export], left: list[str]) -> None:
@@ -343,6 +347,25 @@ def _logs(round_: Round) -> list[str]:
     return [file.path for file in Folder(round_.folder).files() if file.path.endswith(".log")]
 
 
-def _delete_files(run_folders: Iterable[str]) -> list[str]:
-    """Delete what is noted of folders of runs, here and in the storage. Return what could not be deleted."""
-    return [name for folder in run_folders for name in deletions.carry_out(folder)]
+def _delete_files(files: Mapping[str, Iterable[str]]) -> list[str]:
+    """Delete files and folders of runs, here and in the storage. Return what could not be deleted."""
+    return [name for folder, paths in files.items() for name in folders.forget(folder, paths)]
+
+
+def _rewrite_reports(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Replace the report of the probe in done.json of folders of runs, where it is still there.
+
+    Return the files that could not be replaced.
+    """
+    left = []
+    for folder, report in reports.items():
+        done = Folder(folder).read_done()
+        if "probe" not in done:
+            continue
+        try:
+            content = to_json(done | {"probe": report}, indent=2) + "\n"
+            folders.rewrite(folder, "done.json", content.encode())
+        except OSError as error:
+            logger.error("%s/done.json names who was forgotten, and could not be replaced: %s", folder, error)
+            left.append(f"{folder}/done.json")
+    return left

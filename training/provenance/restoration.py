@@ -21,7 +21,7 @@ from annotate.people.pseudonyms import pseudonym
 from primitives.chunks import chunks
 from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, TABLES, Table
 from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
-from training.storage.hiding import rename_people
+from training.standings.probed import rename_people
 
 AT_A_TIME = 2_000
 NOT_IN_THE_ARCHIVE = "runs/(not in the archive)/adapter"  # no round and no policy has such a folder

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from training.models import StoredFile
 from training.provenance.archive_format import PEOPLE, TABLES, Table
 from training.provenance.archive_reader import LONGEST_LINE, ArchiveError, ArchiveReader, line_error
 from training.provenance.restoration import Restoration, insert_rows
-from training.storage import folders, placing
+from training.storage import folders
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 
@@ -47,21 +49,20 @@ def restore(
     restoration = Restoration(
         reader, _choose_slug(slug or str(reader.manifest.get("project", ""))[:50], bool(slug))
     )
-    placing.sweep()
-    placed: list[str] = []
+    aside = site.RUNS / f".restore-{uuid.uuid4().hex}"
+    placed: list[Path] = []
     try:
         restoration.shifts = {table.name: _reserve(table, reader) for table in TABLES}
-        with placing.folder_aside() as aside:
-            _unpack(restoration, aside)
-            with transaction.atomic():
-                restoration.people = _people(restoration, accounts or {})
-                for table in _in_order():
-                    insert_rows(restoration, table)
-                connection.check_constraints([table.model._meta.db_table for table in TABLES])
-                project = _finish(restoration, admin)
-                _check_digests(project)
-                _rename_in_reports(restoration, aside)
-                _place(aside, placed)
+        _unpack(restoration, aside)
+        with transaction.atomic():
+            restoration.people = _people(restoration, accounts or {})
+            for table in _in_order():
+                insert_rows(restoration, table)
+            connection.check_constraints([table.model._meta.db_table for table in TABLES])
+            project = _finish(restoration, admin)
+            _check_digests(project)
+            _rename_in_reports(restoration, aside)
+            placed = _place(restoration, aside)
         return project
     except (IntegrityError, DataError) as error:
         _remove(placed)
@@ -71,6 +72,8 @@ def restore(
     except BaseException:
         _remove(placed)
         raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _in_order() -> list[Table]:
@@ -237,21 +240,28 @@ def _rename_in_reports(restoration: Restoration, aside: Path) -> None:
             raise ArchiveError(sentence % {"name": f"{file.parent.name}/done.json", "why": error}) from None
 
 
-def _place(aside: Path, placed: list[str]) -> None:
-    """Move the unpacked folders to where rounds have theirs. Add their names to `placed`."""
-    for folder in sorted(aside.iterdir()):
-        if (site.RUNS / folder.name).exists():
-            raise ArchiveError(
-                _("%(folder)s exists already; choose another --slug.") % {"folder": folder.name}
-            )
-        name = f"runs/{folder.name}"
-        placing.place(folder, name)
-        placed.append(name)
-        folders.store(name)
-        placing.settle(name)
+def _place(restoration: Restoration, aside: Path) -> list[Path]:
+    """Move the unpacked folders to where rounds have theirs. Return the new ones."""
+    placed: list[Path] = []
+    try:
+        for folder in sorted(aside.iterdir()) if aside.is_dir() else ():
+            target = site.RUNS / folder.name
+            if target.exists():
+                raise ArchiveError(
+                    _("%(folder)s exists already; choose another --slug.") % {"folder": target.name}
+                )
+            folder.rename(target)
+            placed.append(target)
+            folders.store(f"runs/{target.name}")
+    except BaseException:
+        _remove(placed)
+        raise
+    return placed
 
 
-def _remove(placed: list[str]) -> None:
-    """Remove folders that were placed. Their rows are rolled back."""
-    for name in placed:
-        placing.drop(name)
+def _remove(placed: list[Path]) -> None:
+    """Remove folders that were placed, and what the storage has of them. Their rows are rolled back."""
+    for folder in placed:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folders.unstore(f"runs/{folder.name}")

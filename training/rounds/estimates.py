@@ -6,9 +6,11 @@ in it, and stores what that says. An estimate is cheap and harms nothing, so one
 
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings as site
@@ -36,7 +38,6 @@ from training.rounds.starts import (
     on_this_machine,
     usual_start,
 )
-from training.storage import placing
 from training.storage.hiding import hide_folders, tell_reason
 from training.storage.objects import StorageFaultError
 
@@ -156,8 +157,8 @@ def claim(estimate_id: int, worker: str) -> DryRun | None:
 def answer(estimate: DryRun) -> None:
     """Measure, and store what was found, or why there is nothing to find."""
     try:
-        with placing.folder_aside() as folder:
-            files = RunDirectory(folder / "run")
+        with tempfile.TemporaryDirectory(prefix="whetstone-estimate-") as folder:
+            files = RunDirectory(Path(folder) / "run")
             shares = _write_files(estimate, files)
             result = _run_plan(estimate, files)
     except (EngineError, RoundError, StorageFaultError, RuntimeError, OSError) as error:

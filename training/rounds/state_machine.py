@@ -40,7 +40,6 @@ from training.rounds.starts import (
     usual_start,
 )
 from training.standings.gates import next_level
-from training.storage import deletions
 from training.storage.folders import Folder
 from training.storage.hiding import tell_reason
 
@@ -307,9 +306,6 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
         raise RoundError(sentence % {"number": round_.number})
     check_not_archived(Project.objects.get(pk=round_.project_id))
     (check_policy if round_.trains else check_writer)(round_.start_policy)
-    if left := deletions.carry_out(round_.folder):  # of a process that forgot something, and was killed
-        sentence = _("Files that hold what was forgotten could not be deleted: %(names)s.")
-        raise RoundError(sentence % {"names": ", ".join(left)})
     settings, message = round_.settings, "Resumed."
     if changes:
         if UNSETTABLE in changes and "scale" in Folder(round_.folder).read_done():

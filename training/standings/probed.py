@@ -1,5 +1,6 @@
 """The last probe's word on annotators' votes: evidence of how often each of them is right."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Q
@@ -11,6 +12,7 @@ from training.models import Round
 
 _LOOKED_AT = 10  # rounds, the newest
 _LEAST, _MOST = 0.05, 0.95  # its chances are rounded, and it may be wrong where it is sure
+OF_PEOPLE = ("checks", "reliability")  # what a probe's report says of each annotator, by pseudonym
 
 
 def probe_checks(project: Project, at: Moment | None = None) -> dict[int, list[Check]]:
@@ -35,6 +37,28 @@ def probe_checks(project: Project, at: Moment | None = None) -> dict[int, list[C
         for name, counts in checks.items()
         if name in names
     }
+
+
+def names_people(report: Any) -> bool:
+    """Return whether a probe's report says anything of annotators."""
+    return isinstance(report, dict) and any(report.get(part) for part in OF_PEOPLE)
+
+
+def rename_people(report: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a probe's report with annotators under the names that they have now. Without one, they are left out.
+
+    Raises ValueError for checks that are none.
+    """
+    found: dict[str, Any] = {}
+    for part in OF_PEOPLE:
+        told = report.get(part)
+        if isinstance(told, dict):
+            found[part] = {names[name]: said for name, said in told.items() if name in names}
+    for counts in found.get("checks", {}).values():
+        for chance, times in counts:
+            if not (0 <= chance <= 1 and times >= 0):
+                raise ValueError("a check has a chance from 0 to 1")
+    return {key: value for key, value in report.items() if key not in OF_PEOPLE} | found
 
 
 def _find_checks(summary: Any) -> dict[str, Any]:

@@ -292,18 +292,13 @@ class Courier:
 
 
 def clear_leftovers() -> None:
-    """Remove run directories that were a worker's scratch, of rounds that are over by now, as `leave` does."""
+    """Remove run directories that were a worker's scratch, of rounds that are over by now."""
     if not site.STORES_RUNS or not site.RUNS.is_dir():
         return
     here = {f"runs/{path.parent.name}": path.parent for path in site.RUNS.glob(f"*/{MARKER}")}
     resumable = (*Round.LIVE, Round.State.FAILED)
     over = Round.objects.filter(folder__in=here).exclude(state__in=resumable)
     for folder in over.values_list("folder", flat=True):
-        try:
-            folders.sweep(folder)
-        except OSError as error:  # the next look tries it again
-            logger.warning("%s could not be tidied in the storage: %s", folder, error)
-            continue
         shutil.rmtree(here[folder], ignore_errors=True)
 
 

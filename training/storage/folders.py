@@ -26,7 +26,6 @@ from training.storage import objects
 
 logger = logging.getLogger(__name__)
 CACHE_KEPT = 30 * 24 * 3600  # seconds since an adapter was last used
-ASIDE = ".aside-"  # begins the name of a folder in var/runs that is deleted or moved soon
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def store(name: str) -> int:
 
 def _put_copy(path: Path, key: str) -> None:
     """Put a copy of a file, as a resumed round goes on writing into some of its own."""
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=site.RUNS) as aside:
+    with tempfile.TemporaryDirectory(prefix="whetstone-", dir=site.VAR) as aside:
         objects.put(Path(shutil.copy2(path, aside)), key)
 
 
@@ -233,8 +232,7 @@ def rewrite(folder: str, path: str, content: bytes) -> None:
     if row is None:
         return
     row.sha256, row.size = hashlib.sha256(content).hexdigest(), len(content)
-    site.RUNS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=site.RUNS) as aside:
+    with tempfile.TemporaryDirectory(prefix="whetstone-", dir=site.VAR) as aside:
         file = Path(aside) / "content"
         file.write_bytes(content)
         objects.put(file, row.key)  # before the row that names it

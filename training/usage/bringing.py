@@ -1,5 +1,6 @@
 """Policies from elsewhere: a PEFT adapter, a model, or an endpoint that writes, each checked before it is stored."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,10 @@ from annotate.projects import base_models, trail
 from primitives.text import printable
 from training.endpoints.addresses import find_place
 from training.models import Endpoint
-from training.storage import placing
-from training.storage.folders import ASIDE, hash_file
+from training.storage.folders import hash_file
 from training.usage.adapter_archives import WANTED, too_large, unpack, write_file
 from training.usage.naming import check_name
-from training.usage.places import keep_adapter
+from training.usage.places import drop_adapter, keep_adapter
 from training.usage.weights_check import check_adapter
 
 SAMPLING = ("temperature", "top_p", "max_new_tokens")
@@ -43,11 +43,10 @@ def bring_adapter(
     `base` is the policy whose base model it belongs to; with `is_same_base` its own name for that is not compared.
     Raises RefusalError, naming the field at fault. Nothing is stored then.
     """
-    placing.sweep()
     name = _free_name(project, name)
     if base.project_id != project.pk or not base.base_model:
         raise RefusalError(_("Choose a policy with a base model."), "base")
-    with placing.folder_aside() as aside, _move_refusal("file" if file is not None else "place"):
+    with _aside() as aside, _move_refusal("file" if file is not None else "place"):
         if file is not None:
             unpack(file, aside)
         else:
@@ -69,7 +68,7 @@ def bring_adapter(
     try:
         return _store(policy)
     except BaseException:
-        placing.drop(adapter)
+        drop_adapter(adapter)
         raise
 
 
@@ -121,8 +120,6 @@ def _store(policy: Policy, endpoint: Endpoint | None = None) -> Policy:
             if endpoint is not None:
                 endpoint.policy = policy
                 endpoint.save()
-            if policy.adapter:
-                placing.settle(policy.adapter)
             trail.record(
                 trail.Verb.BROUGHT_IN,
                 policy.brought_by,
@@ -177,7 +174,7 @@ def _download_adapter(repository: str, folder: Path) -> None:
                 raise RefusalError(_("The repository holds no %(name)s.") % {"name": name}, "place")
             if sizes[name] > site.IMPORT_LIMIT:
                 raise too_large()
-            with tempfile.TemporaryDirectory(prefix=ASIDE, dir=folder.parent) as cache:
+            with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
                 path = hf_hub_download(repository, name, revision=info.sha, cache_dir=cache)
                 with Path(path).open("rb") as source:
                     write_file(source, folder / name)
@@ -197,3 +194,14 @@ def _move_refusal(field: str) -> Iterator[None]:
         if error.field != "file":
             raise
         raise RefusalError(error.message, field) from error
+
+
+@contextmanager
+def _aside() -> Iterator[Path]:
+    """Yield an empty folder on the same disk, which is deleted unless it was moved."""
+    site.RUNS.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".bringing-", dir=site.RUNS))
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -64,7 +64,7 @@ def request(policy: Policy, by: User | None, precision: str = Precision.BASE) ->
     Raises RefusalError if there is nothing to merge.
     """
     sweep()
-    drop_left_behind()
+    _drop_left_behind()
     if not policy.adapter:
         raise RefusalError(_("This policy has no adapter to merge."))
     check_policy(policy)
@@ -121,7 +121,7 @@ def sweep() -> None:
     drop_expired(MergedWeights.objects.all(), KEPT)
 
 
-def drop_left_behind() -> None:
+def _drop_left_behind() -> None:
     """Delete what workers left that were killed: files in the storage, and on this machine what they merged in."""
     drop_unnamed(MergedWeights, FOLDER, KEPT, live=MergedWeights.objects.live())
     folders = list(_workplace().glob("*-*"))  # before their rows are looked for, which are there first
@@ -172,7 +172,7 @@ def run(merge_id: str, worker: str) -> None:
         return
     folder = _workplace() / f"{merge.pk}-{merge.attempt}"
     try:
-        drop_left_behind()
+        _drop_left_behind()
         _merge(merge, folder)
     except LostError:
         pass

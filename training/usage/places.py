@@ -4,16 +4,19 @@ Everything in `usage` that reads or writes an adapter asks here.
 """
 
 import re
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as site
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project
+from primitives.files import sync_directory
 from training.rounds.starts import adapter_folder
-from training.storage import folders, placing
+from training.storage import folders
 from training.storage.folders import Folder
 
 
@@ -39,18 +42,20 @@ def require_adapter(policy: Policy) -> Folder:
 
 
 def keep_adapter(project: Project, aside: Path) -> str:
-    """Move a folder from aside into its place as a new adapter, and return its name in the database.
-
-    It is marked until the policy is committed, as `placing` has it.
-    """
+    """Move a folder on the disk of var/runs into its place as a new adapter, and return its name in the database."""
     name = f"runs/{project.slug}-brought-{uuid.uuid4().hex[:12]}/adapter"
-    placing.place(aside, name)
-    try:
-        folders.store(name)
-    except BaseException:
-        placing.drop(name)
-        raise
+    folder = Path(site.VAR) / name
+    folder.parent.mkdir(parents=True)
+    aside.rename(folder)
+    sync_directory(folder.parent)
+    folders.store(name)
     return name
+
+
+def drop_adapter(name: str) -> None:
+    """Delete an adapter that `keep_adapter` placed and no policy names."""
+    folders.forget(Folder(name).root, ["adapter"])
+    shutil.rmtree((Path(site.VAR) / name).parent, ignore_errors=True)
 
 
 def file_stem(policy: Policy) -> str:

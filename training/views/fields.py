@@ -36,7 +36,7 @@ class TextsField(forms.CharField):
 
 
 class TemplateField(ProseField):
-    """A chat template, or none."""
+    """A chat template, or none. Its line ends stay those that it had."""
 
     def __init__(self, **kwargs: Any) -> None:
         area = forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"})
@@ -45,6 +45,8 @@ class TemplateField(ProseField):
     def to_python(self, value: Any) -> Any:
         """Return the text as it is, and None for white space alone."""
         text = super().to_python(value)
+        if text == super().to_python(self.initial):
+            text = self.initial
         return text if text and text.strip() else None
 
 

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Permission
 from django.db import connection
 
 from annotate.models import Comparison, Membership, Policy, Project, TrailEntry, stored_aspects
+from annotate.people import reading
 from tests.factories import SKIP, TIE
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
@@ -302,13 +303,28 @@ def test_a_new_project_says_that_its_base_model_is_unchecked(admin_client):
     assert "“no/such-model” is not on this server" in page.content.decode()
 
 
-def test_guidelines_that_nobody_touched_have_not_changed(project, owner, fields, client_for):
-    """A browser ends each line of a text with CR and LF, and the form takes the last line end away."""
-    project.guidelines = "Prefer the vivid one.\n\nThen the shorter one.\n"
+@pytest.mark.parametrize("written", ["One.\n\nTwo.\n", "One.\r\n\r\nTwo.", "\r\n One.\r\n\nTwo.\r\n "])
+def test_guidelines_that_nobody_touched_stay(project, owner, teammate, fields, client_for, written):
+    """A browser ends each line of a text with CR and LF."""
+    project.guidelines = written
     project.save()
-    sent = project.guidelines.replace("\n", "\r\n")
+    Membership.objects.update(guidelines_read=reading.version_of(written))
+    sent = written.replace("\r\n", "\n").replace("\n", "\r\n")
     client_for(owner).post(URL, fields | {"name": "Reviews", "guidelines": sent})
     project.refresh_from_db()
     assert project.name == "Reviews"
-    assert project.guidelines == "Prefer the vivid one.\n\nThen the shorter one."
-    assert "guidelines" not in TrailEntry.objects.get(verb="settings").details
+    assert project.guidelines == written
+    entry = TrailEntry.objects.get(verb="settings")
+    assert "guidelines" not in entry.target
+    assert "guidelines" not in entry.details
+    for membership in project.memberships.all():
+        assert not reading.has_unread_guidelines(membership)
+
+
+def test_guidelines_that_were_changed_are_recorded_as_stored(project, owner, fields, client_for):
+    project.guidelines = "One.\r\n\r\nTwo."
+    project.save()
+    client_for(owner).post(URL, fields | {"guidelines": "One.\r\n\r\nThree.\r\n"})
+    project.refresh_from_db()
+    assert project.guidelines == "One.\n\nThree."
+    assert TrailEntry.objects.get(verb="settings").details == {"guidelines": project.guidelines}

@@ -13,6 +13,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.urls import reverse
 
 from annotate.exports import jobs
@@ -167,6 +168,22 @@ def test_what_is_forgotten_leaves_the_storage_too(
     without = {"skill": {}, "checks": {}, "reliability": {}}
     assert Round.objects.get(pk=in_folder.pk).summary == {"probe": without, "fresh": 2}
     assert folders.Folder(in_folder.folder).read_done() == done | {"probe": without}
+
+
+@pytest.mark.parametrize("is_rolled_back", [False, True])
+def test_no_page_finds_what_was_forgotten_from_the_commit_on(in_folder: Round, is_rolled_back: bool) -> None:
+    """As in a process that is killed at the commit: what follows one never happens here."""
+    deciding.reject(in_folder)
+    before, keys = set(folders.Folder(in_folder.folder).rows), objects.list_keys(in_folder.folder)
+    with transaction.atomic():
+        arguments = ["--annotator", "toni", "--project", "reviews", "--yes"]
+        call_command("forget", *arguments, stdout=io.StringIO(), stderr=io.StringIO())
+        transaction.set_rollback(is_rolled_back)
+    rows = set(folders.Folder(in_folder.folder).rows)
+    assert "pairs.jsonl" in before
+    assert rows == before if is_rolled_back else "pairs.jsonl" not in rows
+    assert "done.json" in rows
+    assert objects.list_keys(in_folder.folder) == keys
 
 
 def test_a_file_that_stays_keeps_no_other_from_being_forgotten(
