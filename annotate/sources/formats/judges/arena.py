@@ -90,6 +90,7 @@ def _fits_battle(record: Record) -> bool:
 
 def _read_battle(record: Record) -> Candidate:
     conversations = {key: read_chat(fields.cell(record[key]), key) for key in _chat_keys(record)}
+    lost = _earlier_turns(record, list(conversations.values()))
     _cut_turns(record, conversations)
     prompt, completions = split_chats(conversations)
     judge = next((key for key in JUDGES if record.get(key) is not None), "")
@@ -108,7 +109,7 @@ def _read_battle(record: Record) -> Candidate:
         prompt_external_id=question,
         sides_known=True,
     )
-    return replace(found, losses=(*found.losses, *_earlier_turns(record, prompt)))
+    return replace(found, losses=(*found.losses, *lost))
 
 
 def _read_vote(record: Record) -> list[Opinion]:
@@ -124,13 +125,13 @@ def _read_vote(record: Record) -> list[Opinion]:
     return [verdict]
 
 
-def _earlier_turns(record: Record, prompt: Sequence[Message]) -> tuple[str, ...]:
+def _earlier_turns(record: Record, chats: Sequence[Sequence[Message]]) -> tuple[str, ...]:
     """Return what of a battle is lost where its whole chat has turns before those of the two models.
 
     Other models answered in them, a pair for each turn, and the record does not say which answers were seen.
     """
     whole = fields.cell(record.get("full_conversation"))
-    asked = sum(message["role"] == "user" for message in prompt)
+    asked = max(sum(message["role"] == "user" for message in chat) for chat in chats)
     if not isinstance(whole, list) or len(whole) <= asked:
         return ()
     return (
