@@ -6,7 +6,6 @@ import pytest
 
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import find_format
-from annotate.sources.formats.verdicts import read_scale
 
 PAIR = {"prompt": "Why is the sky blue?", "response_1": "It scatters light.", "response_2": "It is a mirror."}
 CHAT = {"context": [{"role": "user", "content": "Why?"}], "response1": "Light.", "response2": "A mirror."}
@@ -47,9 +46,38 @@ def test_overall_preferences_need_both_directions_too() -> None:
 
 
 @pytest.mark.parametrize("strength", [4, -7, 99])
-def test_a_number_off_the_scale_is_refused(strength: float) -> None:
-    with pytest.raises(RecordError, match="from -3 to 3"):
-        read_scale(strength)
+def test_a_number_off_the_scale_is_refused_by_its_key(strength: float) -> None:
+    found = find_format(of_strengths(-1, 1))
+    assert found is not None
+    with pytest.raises(RecordError, match="preference_strength must be a number from -3 to 3"):
+        list(found.rows(of_strengths(strength)[0]))
+    one = CHAT | {"overall_preference": -1, "individual_preference": [{"score": strength}]}
+    found = find_format([one])
+    assert found is not None
+    with pytest.raises(RecordError, match=r"individual_preference\.score must be a number from -3 to 3"):
+        list(found.rows(one))
+
+
+@pytest.mark.parametrize(
+    ("place", "scores", "strength"),
+    [
+        ("-3", (1.0, 0.0), 3),
+        (2, (0.0, 1.0), 2),
+        (0, (0.5, 0.5), None),
+        (-5, (1.0, 0.0), None),
+        ("60", (0.0, 1.0), None),
+        (-100, (1.0, 0.0), None),
+    ],
+)
+def test_a_slider_of_potato_has_a_side_at_any_length(
+    place: object, scores: tuple[float, ...], strength: int | None
+) -> None:
+    record = {"user_id": "u1", "prompt": "Why?", "response_a": "Light.", "response_b": "A mirror."}
+    record |= {"label_annotations": {"better": {"scale_value": place}}}
+    found = find_format([record])
+    assert found is not None
+    [row] = found.rows(record)
+    assert [(one.scores, one.strength, one.verdict) for one in row.opinions] == [(scores, strength, "")]
 
 
 @pytest.mark.parametrize("word", ["A-is-better-or-not", "Both", "3"])

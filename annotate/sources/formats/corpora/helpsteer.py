@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.signs import holds_verdict
-from annotate.sources.formats.verdicts import NEITHER, STRONGEST, read_scale, read_verdict
+from annotate.sources.formats.verdicts import STRONGEST, read_scale, read_verdict
 from annotate.sources.messages import has_extra_ids, is_chat, read_chat, read_extra_ids
 
+NEITHER = -100  # on a scale of preference: no response is valid
 USER_TAG = "<extra_id_1>User"
 
 # --- Ratings -----------------------------------------------------------------------------------------------------
@@ -90,15 +93,24 @@ def _is_off_scale(value: object) -> bool:
     return abs(number) > STRONGEST and number != NEITHER
 
 
+def _read_number(value: object, key: str, annotator: str = "", rationale: str = "") -> Opinion:
+    """Return what a number from -3 to 3, or -100, says. Raises RecordError for another: it is of another scale."""
+    number = fields.number(value, key)
+    if _is_off_scale(number):
+        raise RecordError(_("%(name)s must be a number from -3 to 3.") % {"name": key}, key)
+    if number == NEITHER:
+        return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
+    return read_scale(number, annotator, rationale)
+
+
 def _read_preference(record: Record) -> Candidate:
     rationale = " ".join(record[key] for key in RATIONALES if isinstance(record.get(key), str))
-    strength = fields.number(record[STRENGTH], STRENGTH)
     return fields.candidate(
         record,
         PREFERENCE_KEYS,
         _prompt(record),
         [Answer(record["response_1"]), Answer(record["response_2"])],
-        [read_scale(strength, rationale=rationale)],
+        [_read_number(record[STRENGTH], STRENGTH, rationale=rationale)],
     )
 
 
@@ -141,12 +153,13 @@ def _read_third(record: Record) -> Candidate:
 def _individual(record: Record) -> Iterator[Opinion]:
     """Yield each annotator's preference, or the overall one where there are none."""
     if not record.get(INDIVIDUAL):
-        yield read_scale(fields.number(record[OVERALL], OVERALL))
+        yield _read_number(record[OVERALL], OVERALL)
         return
     for number, item in enumerate(fields.objects(record, INDIVIDUAL), start=1):
         reasoning = item.get("reasoning")
-        yield read_scale(
-            fields.number(item.get("score"), "individual_preference.score"),
+        yield _read_number(
+            item.get("score"),
+            f"{INDIVIDUAL}.score",
             annotator=str(number),
             rationale=reasoning if isinstance(reasoning, str) else "",
         )
