@@ -191,7 +191,10 @@ def _said(record: Record) -> Iterator[tuple[str, str, object]]:
 
 
 def _read_label(question: str, option: str, value: object, names: tuple[str, ...]) -> Opinion | None:
-    """Return what a label says: the name of a text as the option or the value, or a place on a scale, below 0 for the first."""
+    """Return what a label says: the name of a text as the option or the value, or a place on a scale.
+
+    A place below 0 is for the first text.
+    """
     if option == SCALE and fields.is_number(value):
         return read_scale(fields.number(value, SCALE))
     return check_question(option, read_answer(question, value, names)) or read_answer(question, option, names)
