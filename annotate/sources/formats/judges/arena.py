@@ -13,7 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.pairs import as_thumb
 from annotate.sources.formats.prompts import says_preference
-from annotate.sources.formats.signs import holds_verdict
+from annotate.sources.formats.signs import holds_verdict, names_side, says_number
 from annotate.sources.formats.verdicts import read_winner
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
 from annotate.sources.tables import like
@@ -83,9 +83,12 @@ def _fits_battle(record: Record) -> bool:
     keys = _chat_keys(record)
     if not keys or "winner" not in record or not isinstance(record["winner"], str | None):
         return False
-    return bool((record["winner"] or "").strip()) or not holds_verdict(
-        record, *keys, *SIDES, *JUDGES, "winner"
-    )
+    if (record["winner"] or "").strip():
+        return True
+    used = (*keys, *SIDES, *JUDGES, "winner")
+    policies = [fields.name_of(record.get(side)) for side in SIDES]
+    says_more = holds_verdict(record, *used) or names_side(record, SIDES, *used, policies=policies)
+    return not says_more and not says_number(record)
 
 
 def _read_battle(record: Record) -> Candidate:

@@ -181,8 +181,14 @@ RATINGS: list[Case] = [
     ),
     (
         "helpsteer2",
-        {"prompt": "Sky?", "response_1": "Blue.", "response_2": "Green.", "preference_strength": -100},
-        [pair(opinion=Opinion(verdict="both_bad"))],
+        {
+            "prompt": "Sky?",
+            "response_1": "Blue.",
+            "response_2": "Green.",
+            "preference_strength": -100,
+            "preference_statement": "Neither is right.",
+        },
+        [pair(opinion=Opinion(verdict="both_bad", rationale="Neither is right."))],
     ),
     (
         "helpsteer3",
