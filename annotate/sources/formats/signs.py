@@ -151,9 +151,14 @@ def says_number(record: Record) -> bool:
     )
 
 
-def is_verdict_key(key: str) -> bool:
-    """Return whether a key is one of a verdict, whatever its value is."""
-    return _read_key(key[:KEY_LENGTH]).is_verdict
+def has_winner(record: Record, answers: Sequence[str], *used: str) -> bool:
+    """Return whether another key of a verdict names one of two answers, or says that none is better."""
+    verdicts = {
+        key: value
+        for key, value in record.items()
+        if isinstance(key, str) and _read_key(key[:KEY_LENGTH]).is_verdict
+    }
+    return names_side(verdicts, answers, *used)
 
 
 def _says_verdict(key: str, value: object, texts: list[str]) -> bool:

@@ -155,6 +155,13 @@ def test_what_helpsteer2_has_of_annotators_is_no_other_verdict() -> None:
     assert find(of_strengths(3, 1, all_preferences_unprocessed=of_one)) == "helpsteer2"
 
 
+def test_a_verdict_beside_multiprefs_is_not_passed_over() -> None:
+    record = {"text": "Why?", "completion_a": "Light.", "completion_b": "A mirror."}
+    record |= {"normal_worker_annotations": [{"evaluator": "n1", "overall_pref": "Tie"}]}
+    assert find([record]) == "multipref"
+    assert find([record | {"preference": "A"}]) != "multipref"
+
+
 def test_zeros_and_ones_alone_may_count_from_zero() -> None:
     outputs = {"instruction": "Why?", "output_1": "Light.", "output_2": "A mirror."}
     panda = {"instruction": "Why?", "response1": "Light.", "response2": "A mirror."}

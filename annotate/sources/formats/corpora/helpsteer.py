@@ -9,7 +9,7 @@ from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.signs import holds_verdict, is_verdict_key, names_side
+from annotate.sources.formats.signs import has_winner, holds_verdict, names_side
 from annotate.sources.formats.verdicts import STRONGEST, read_scale
 from annotate.sources.messages import has_extra_ids, is_chat, read_chat, read_extra_ids
 
@@ -65,15 +65,9 @@ def _fits_preference(record: Record) -> bool:
     if any(record.get(key) for key in OF_ANNOTATORS):
         return True
     if any(record.get(key) for key in RATIONALES):
-        return not _has_winner(record, RESPONSES, PREFERENCE_KEYS)
+        return not has_winner(record, RESPONSES, *PREFERENCE_KEYS)
     used = (*PREFERENCE_KEYS, *OF_ANNOTATORS)
     return not holds_verdict(record, *used) and not names_side(record, RESPONSES, *used)
-
-
-def _has_winner(record: Record, responses: Sequence[str], used: Sequence[str]) -> bool:
-    """Return whether another key of a verdict names one of two responses."""
-    verdicts = {key: value for key, value in record.items() if isinstance(key, str) and is_verdict_key(key)}
-    return names_side(verdicts, responses, *used)
 
 
 def _have_directions(records: Sequence[Record]) -> bool:
@@ -147,7 +141,7 @@ def _fits_third(record: Record) -> bool:
     if not is_pair or not fields.is_number(record.get(OVERALL)):
         return False
     if _is_published(record):
-        return not _has_winner(record, THIRD_RESPONSES, THIRD_KEYS)
+        return not has_winner(record, THIRD_RESPONSES, *THIRD_KEYS)
     return not holds_verdict(record, *THIRD_KEYS) and not names_side(record, THIRD_RESPONSES, *THIRD_KEYS)
 
 
