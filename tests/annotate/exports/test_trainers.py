@@ -182,6 +182,11 @@ def result(content: str, **more: str) -> dict[str, Any]:
              result("F"), result("A", tool_call_id="1")],
             [["1", "2"], "2", "1"],
         ),
+        (  # an id that a later turn has again
+            [said(None, tool_calls=[call_of("add", id="c")]), result("A"),
+             said(None, tool_calls=[call_of("find", id="c")]), result("F", tool_call_id="c")],
+            [["c"], "c", ["c"], "c"],
+        ),
         ([result("F")], [None]),
     ],
 )  # fmt: skip
