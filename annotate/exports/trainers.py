@@ -1,8 +1,9 @@
 """Pairs as other trainers read them: OpenAI, LLaMA-Factory, ms-swift, NeMo RL, Axolotl, and single ratings for KTO."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from itertools import count, takewhile
 from typing import Any
 
 from annotate.exports.shapes import Row, message_text
@@ -16,14 +17,20 @@ _BETWEEN = {"observation": "\n</tool_response>\n<tool_response>\n"}
 
 def openai(row: Row) -> Iterator[Row]:
     """Yield a pair as OpenAI's preference fine-tuning takes it. The keys of its messages are its API's."""
+    prompt, chosen, rejected = (
+        [_openai(message) for message in row[key]] for key in ("prompt", "chosen", "rejected")
+    )
+    taken = _name_calls(prompt, set())
+    for completion in (chosen, rejected):
+        _name_calls(completion, taken)
     yield {
         "input": {
-            "messages": _with_call_ids(map(_openai, row["prompt"])),
+            "messages": prompt,
             "tools": [_openai_tool(tool) for tool in json.loads(row["tools"] or "[]")],
             "parallel_tool_calls": True,
         },
-        "preferred_output": _with_call_ids(map(_openai, row["chosen"])),
-        "non_preferred_output": _with_call_ids(map(_openai, row["rejected"])),
+        "preferred_output": chosen,
+        "non_preferred_output": rejected,
     }
 
 
@@ -46,22 +53,42 @@ def _openai_call(call: Mapping[str, Any]) -> Row:
 
 
 def _openai_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    return tool if "function" in tool else {"type": "function", "function": tool}
+    """Return a tool as a function. Anthropic has its parameters under another name."""
+    if "function" in tool:
+        return tool
+    named = {"parameters" if key == "input_schema" else key: value for key, value in tool.items()}
+    return {"type": "function", "function": named}
 
 
-def _with_call_ids(messages: Iterable[Row]) -> list[Row]:
-    """Return messages with an id for each call, and for each result that of the first call without one."""
-    found, open_calls, count = list(messages), list[str](), 0
-    for message in found:
-        for call in message.get("tool_calls", ()):
-            count += 1
-            call["id"] = call["id"] or f"call_{count}"
-            open_calls.append(call["id"])
-        if message["role"] == "tool":
-            answered = message.get("tool_call_id") or (open_calls[0] if open_calls else "")
-            message["tool_call_id"] = answered
-            open_calls = [call for call in open_calls if call != answered]
-    return found
+def _name_calls(messages: Sequence[Row], taken: Set[str]) -> set[str]:
+    """Give an id to each call without one, and to each result that of its call. Return all ids, with those taken.
+
+    The call of a result is the open one of its name, or else the first one. A call is open until it has a result, or
+    another message calls.
+    """
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    known = {*taken, *(call["id"] for call in calls), *(one.get("tool_call_id", "") for one in messages)}
+    fresh = (name for number in count(1) if (name := f"call_{number}") not in known)
+    for call in calls:
+        call["id"] = call["id"] or next(fresh)
+    open_calls: list[Row] = []
+    for place, message in enumerate(messages):
+        if called := message.get("tool_calls"):
+            claimed = _claimed(messages[place + 1 :])
+            open_calls = [call for call in called if call["id"] not in claimed]
+        elif message["role"] == "tool":
+            name = message.pop("name", "")
+            call = next((call for call in open_calls if call["function"]["name"] == name), None)
+            if "tool_call_id" not in message and open_calls:
+                message["tool_call_id"] = (call or open_calls[0])["id"]
+                open_calls.remove(call or open_calls[0])
+    return {*known, *(call["id"] for call in calls)}
+
+
+def _claimed(messages: Sequence[Row]) -> set[str]:
+    """Return the ids that results name, up to the next message that calls."""
+    answers = takewhile(lambda message: "tool_calls" not in message, messages)
+    return {message.get("tool_call_id", "") for message in answers}
 
 
 def llama_factory(row: Row) -> Iterator[Row]:
@@ -145,13 +172,14 @@ def _swift(message: Mapping[str, Any]) -> Row:
 
 
 def nemo_rl(row: Row) -> Iterator[Row]:
-    """Yield a pair as NeMo RL's `PreferenceDataset` takes it: the lower rank is preferred."""
+    """Yield a pair as NeMo RL's `PreferenceDataset` takes it: the lower rank is preferred. It passes over the tools."""
     yield {
         "context": [_with_text(message) for message in row["prompt"]],
         "completions": [
             {"rank": rank, "completion": [_with_text(message) for message in row[side]]}
             for rank, side in enumerate(("chosen", "rejected"))
         ],
+        "tools": row["tools"] or "",
     }
 
 

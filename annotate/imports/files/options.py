@@ -100,14 +100,14 @@ class Options:
 
     @property
     def advice(self) -> str:
-        """Return what to do with a file that can neither be recognised nor be mapped well, or an empty text."""
+        """Return what to do with a file that cannot be recognised, and why it is not, or an empty text."""
         if self.format != UNKNOWN:
             return ""
         if self.printed and not proposals.advise(self.columns):
             return _(
                 "“%(name)s” holds lists or objects as Python prints them. Save the file as JSON Lines or Parquet."
             ) % {"name": printable(self.printed, 40)}
-        return proposals.advise(self.columns)
+        return proposals.advise(self.columns) or proposals.warn(self.columns)
 
     @property
     def encoding_label(self) -> str:

@@ -23,7 +23,7 @@ from annotate.imports.files.rows import Row
 from annotate.models import Project
 from annotate.sources import encodings, lines, remote
 from annotate.sources.errors import FileError
-from annotate.sources.mappings import mapping
+from annotate.sources.mappings import mapping, proposals
 
 SECONDS = 3_600  # for a file at an address
 SHOWN = 10  # reasons, and columns
@@ -286,7 +286,7 @@ def summary(options: Options, report: whole.Report) -> dict[str, Any]:
 def unknown(options: Options) -> str:
     """Return the sentence about a file whose format is not known."""
     advice = f"Its format is not recognised. {options.advice}".strip()
-    if options.advice and not options.printed:
+    if proposals.advise(options.columns):
         return advice
     columns = ", ".join(f"“{name}”" for name in options.columns[:SHOWN])
     proposed = {"prompt": "COLUMN", **options.proposal}

@@ -1,14 +1,14 @@
 """Signs in the keys of a record that it says which completion is better, though not in a way that is understood."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
-from annotate.sources.formats.verdicts import LONGEST, read_verdict
+from annotate.sources.formats.verdicts import LONGEST, read_verdict, read_writer
 from annotate.sources.formats.views import open_cells
 from annotate.sources.messages import is_chat
 
@@ -54,6 +54,9 @@ COMPARES = re.compile(
     r"(?<![\w'])[AB12](?!\w)[^.]{0,40}\b(better|worse|prefer|wins?\b|best|by far)"
     r"|\b(prefer\w*|cho[os]e|pick\w*|select\w*)\b[^.]{0,40}(?<![\w'])[AB12](?![\w'])"
 )
+# Keys of what a record is, and where it is from: a letter there is no side. And keys of what was said of it.
+ABOUT = re.compile(r"(.*[^a-z])?(id|group|split|subset|source|batch|fold|language)", re.IGNORECASE)
+SAID = {"label", "gold", "human", "target"}
 FLAGS = {"true", "false", "yes", "no"}
 DEPTH, WIDTH = 4, 50  # of the objects that are looked into
 KEY_LENGTH = 200  # characters of a key that are looked at
@@ -130,6 +133,32 @@ def holds_verdict(record: Record, *used: str) -> bool:
     return _rates_sides(others) or any(
         _says_verdict(key, value, texts) or _holds_inside(key, value, texts) for key, value in others.items()
     )
+
+
+def names_side(record: Record, answers: Sequence[str], *used: str, policies: Sequence[object] = ()) -> bool:
+    """Return whether a value of another key names one of two answers, or says that none is better."""
+    return any(
+        (read_verdict(value, answers) or read_writer(value, policies)) is not None
+        for key, value in record.items()
+        if key not in used and isinstance(key, str) and not ABOUT.fullmatch(key[:KEY_LENGTH])
+    )
+
+
+def says_number(record: Record) -> bool:
+    """Return whether a number is under “label” or the like, which may be that of the better completion."""
+    return any(
+        key in SAID and (isinstance(value, bool) or fields.is_number(value)) for key, value in record.items()
+    )
+
+
+def has_winner(record: Record, answers: Sequence[str], *used: str) -> bool:
+    """Return whether another key of a verdict names one of two answers, or says that none is better."""
+    verdicts = {
+        key: value
+        for key, value in record.items()
+        if isinstance(key, str) and _read_key(key[:KEY_LENGTH]).is_verdict
+    }
+    return names_side(verdicts, answers, *used)
 
 
 def _says_verdict(key: str, value: object, texts: list[str]) -> bool:

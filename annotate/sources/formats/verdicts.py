@@ -22,7 +22,6 @@ LOSER = re.compile(
     re.IGNORECASE,
 )
 CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
-NEITHER = -100  # on a scale: no completion is valid
 STRONGEST = 3
 LONGEST = 200  # characters of a verdict in words
 # Words without blanks and marks. “Neither” alone is none: it may be a tie, or that both are bad.
@@ -180,17 +179,15 @@ def explain_loser(column: str) -> str:
 
 
 def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
-    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad.
+    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie.
 
-    Raises RecordError for another number: it is of another scale.
+    One beyond 3 is of a longer scale: it has a side, and no strength.
     """
-    if strength == NEITHER:
-        return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
-    if abs(strength) > STRONGEST:
-        raise RecordError(_("A preference must be a number from -3 to 3."))
     scores = (0.5, 0.5) if strength == 0 else fields.chosen(0 if strength < 0 else 1)
-    size = min(max(round(abs(strength)), 1), STRONGEST)
-    return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)
+    size = max(round(abs(strength)), 1)
+    return Opinion(
+        scores, "", annotator, size if strength and abs(strength) <= STRONGEST else None, rationale
+    )
 
 
 def find_answers(record: Record) -> list[str]:

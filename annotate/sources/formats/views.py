@@ -15,21 +15,22 @@ Record = Mapping[str, Any]
 
 # Names that formats look for, and that a table may write with capital letters and blanks.
 NAMES = (
-    " annotator annotator_id annotator_index annotators answer answer1 answer2 answer_0 answer_1 answer_2 answer_a"
-    " answer_b answers better_response_id candidate_0 candidate_1 candidates choice chosen chosen_conversations"
-    " chosen_messages chosen_model chosen_policy chosen_response chosen_reward completion completion_a"
-    " completion_b completions context conversation conversation_a conversation_b conversations created_at"
-    " dispreferred explanation external_id functions generation_models generations generator generator_1"
-    " generator_2 gold helpfulness history id image images initial_reason_steps input instruction is_safe items"
-    " judge kto_tag label language losing_answer losing_response messages metadata model_1 model_2 model_a model_b"
-    " models neg_resp non_preferred_output output output_1 output_2 output_a output_b overall_preference"
-    " overall_response policy_a policy_b pos_resp preference preference_strength preferred preferred_output prompt"
-    " prompt_id qid query question question_id rationale ratings rejected rejected_conversations rejected_messages"
-    " rejected_model rejected_policy rejected_response rejected_reward request response response1 response2"
-    " response_0 response_0_source response_1 response_1_source response_2 response_a response_b response_chosen"
-    " response_j response_k response_rejected responses score_0 score_1 score_chosen score_rejected source"
-    " strength system system_prompt text text_a text_b tools turn turns user user_id videos winner winner_model_a"
-    " winner_model_b winner_tie winning_answer winning_response"
+    " all_preferences_unprocessed annotator annotator_id annotator_index annotators answer answer1 answer2 answer_0"
+    " answer_1 answer_2 answer_a answer_b answers better_response_id candidate_0 candidate_1 candidates choice chosen"
+    " chosen_conversations chosen_messages chosen_model chosen_policy chosen_response chosen_reward completion"
+    " completion_a completion_b completions context conversation conversation_a conversation_b conversations"
+    " created_at dispreferred domain explanation external_id functions generation_models generations generator"
+    " generator_1 generator_2 gold helpfulness history id image images individual_preference initial_reason_steps"
+    " input instruction is_safe items judge kto_tag label language losing_answer losing_response messages metadata"
+    " model_1 model_2 model_a model_b models neg_resp non_preferred_output output output_1 output_2 output_a output_b"
+    " overall_preference overall_response policy_a policy_b pos_resp preference preference_elaboration"
+    " preference_statement preference_strength preferred preferred_output prompt prompt_id qid query question"
+    " question_id ratings rationale rejected rejected_conversations rejected_messages rejected_model rejected_policy"
+    " rejected_response rejected_reward request response response1 response2 response_0 response_0_source response_1"
+    " response_1_source response_2 response_a response_b response_chosen response_j response_k response_rejected"
+    " responses score_0 score_1 score_chosen score_rejected source strength system system_prompt text text_a text_b"
+    " three_most_similar_preferences tools turn turns user user_id videos winner winner_model_a winner_model_b"
+    " winner_tie winning_answer winning_response"
 )
 KNOWN = frozenset(NAMES.split())
 NAME_LENGTH = 60  # characters of a name that may be a known one

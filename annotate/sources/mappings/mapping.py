@@ -68,6 +68,8 @@ PLACE_IN_LIST = re.compile(r"\.[0-9]+$")
 SIDE_WORDS = (("a", "b"), ("left", "right"), ("first", "second"))
 # Numbers at the ends of two columns that only count them.
 COUNTED = (("0", "1"), ("1", "2"))
+# A column whose numbers may be how much better one completion is: 1 is then none of them.
+OF_STRENGTH = re.compile(r"strength|overall[\W_]*preference", re.IGNORECASE)
 MISSING = object()
 
 
@@ -219,8 +221,9 @@ class Mapping:
         """Return what a value means by itself: the name of a column, or a word.
 
         A number is that of a column, so “1” and “response 1” are response_1, even beside response_0. Of columns
-        without numbers, and of places in a list, a bare one means nothing: a file may count from 0 or from 1. Where a
-        person says what one number means, the others mean nothing by themselves.
+        without numbers, and of places in a list, a bare one means nothing: a file may count from 0 or from 1. Nor
+        does one that may be a strength. Where a person says what one number means, the others mean nothing by
+        themselves.
         """
         plain = _plain(value)
         if "loser" in self.columns and plain in UNCLEAR_OF_LOSER:
@@ -231,7 +234,8 @@ class Mapping:
         number = NUMBER_AT_END.search(plain)
         if number is None:
             return self._understand_word(plain)
-        if plain.isdecimal() and any(said.isdecimal() for said in self.meanings):
+        is_strength = OF_STRENGTH.search(self.columns.get("verdict", "")) is not None
+        if plain.isdecimal() and (is_strength or any(said.isdecimal() for said in self.meanings)):
             return ""
         if ends := _numbers_of(columns):
             return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""

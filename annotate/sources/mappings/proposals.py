@@ -7,10 +7,12 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.sources.formats import fields
 from annotate.sources.formats.signs import FOREIGN, FOREIGN_ANSWER, HINT, VERDICT
 from annotate.sources.formats.verdicts import CALLED, LOSER, read_verdict
-from annotate.sources.mappings.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
+from annotate.sources.mappings.mapping import MISSING, OF_STRENGTH, PAIRS, ROLES, SAYINGS, find_value
 from annotate.sources.messages import is_chat, is_message
+from primitives.text import printable
 
 # Of a file with one message of a conversation a row, such as Open-Assistant's.
 OF_FLAT_MESSAGES = {"message_id", "parent_id", "role", "text"}
@@ -80,6 +82,8 @@ FAULTY = re.compile(
     r"|fault|flaw|violat|unhelpful|spam|refus",
     re.IGNORECASE,
 )
+# The columns of numbers of AlpacaEval and PandaLM, and what they are about.
+COUNTING = {"preference": {"output_1", "output_2"}, "annotator1": {"response1", "response2"}}
 NAMELESS = re.compile("column [0-9]+")  # as tables call a column without a name
 VALUES = 20  # records that are looked at
 SHORT, LONGEST = 60, 200  # characters of a verdict in words, and of the name of a column
@@ -106,6 +110,21 @@ def advise(columns: Iterable[str]) -> str:
         "each other. Otherwise import the file of whole trees. Open-Assistant has one beside each file of messages "
         "(“trees” in its name)."
     )
+
+
+def warn(columns: Iterable[str]) -> str:
+    """Return why a file whose numbers may mean the opposite is not read by itself, or an empty text."""
+    known = list(columns)
+    if strength := next((name for name in known if OF_STRENGTH.search(name)), ""):
+        return _(
+            "“%(column)s” may be how much better one completion is, and not which one. Where it says which, map it as "
+            "the verdict, and say what its values mean."
+        ) % {"column": printable(strength, 40)}
+    counting = next((name for name, of in COUNTING.items() if {name, *of} <= {*known}), "")
+    return counting and _(
+        "Zeros and ones in “%(column)s” may count the completions from 0, or mean a tie and the first one. Find out "
+        "what its values mean before you map it."
+    ) % {"column": counting}
 
 
 def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
@@ -272,6 +291,7 @@ def _find_verdict(known: Sequence[str], found: Mapping[str, str], records: Recor
         and _find_direction(name) == "verdict"
         and all(not isinstance(value, list | Mapping) for value in _values(name, records))
         and all(len(str(value)) <= SHORT for value in _values(name, records))
+        and not (OF_STRENGTH.search(name) and all(map(fields.is_number, _values(name, records))))
     ]
     better = [name for name in read if _find_direction(name) == "verdict"]
     worse = [name for name in read if _find_direction(name) == "loser"]

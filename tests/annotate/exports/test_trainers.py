@@ -10,6 +10,7 @@ import pytest
 
 from annotate.exports import account
 from annotate.exports.bundle import open_download
+from annotate.exports.trainers import openai
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
 from annotate.sources.candidates import Answer, Candidate, Opinion
@@ -152,6 +153,66 @@ def test_openai_gets_an_id_for_each_call_and_result(leave: Any) -> None:
     assert [(one["tool_call_id"], one["content"]) for one in told] == [("call_1", "add"), ("call_2", "find")]
 
 
+def call_of(name: str, **more: str) -> dict[str, Any]:
+    return {"function": {"name": name, "arguments": "{}"}, **more}
+
+
+def result(content: str, **more: str) -> dict[str, Any]:
+    return {"role": "tool", "content": content, **more}
+
+
+@pytest.mark.parametrize(
+    ("messages", "ids"),
+    [
+        (  # results in another order
+            [said(None, tool_calls=[call_of("add"), call_of("find")]),
+             result("F", name="find"), result("A", name="add")],
+            [["call_1", "call_2"], "call_2", "call_1"],
+        ),
+        (  # an id that would be made is there
+            [said(None, tool_calls=[call_of("add"), call_of("find", id="call_1")]), result("A"), result("F")],
+            [["call_2", "call_1"], "call_2", "call_1"],
+        ),
+        (  # a call without a result
+            [said(None, tool_calls=[call_of("add")]), ASKED, said(None, tool_calls=[call_of("find")]), result("F")],
+            [["call_1"], ["call_2"], "call_2"],
+        ),
+        (  # a result without an id before one with the first call's
+            [said(None, tool_calls=[call_of("add", id="1"), call_of("find", id="2")]),
+             result("F"), result("A", tool_call_id="1")],
+            [["1", "2"], "2", "1"],
+        ),
+        (  # an id that a later turn has again
+            [said(None, tool_calls=[call_of("add", id="c")]), result("A"),
+             said(None, tool_calls=[call_of("find", id="c")]), result("F", tool_call_id="c")],
+            [["c"], "c", ["c"], "c"],
+        ),
+        ([result("F")], [None]),
+    ],
+)  # fmt: skip
+def test_openai_gets_a_result_with_the_id_of_its_call(
+    leave: Any, messages: list[Any], ids: list[Any]
+) -> None:
+    ((row,), _excluded) = leave("openai", [ASKED, *messages], "Two.")
+    told = row["input"]["messages"]
+    found = [[call["id"] for call in one.get("tool_calls", ())] or one.get("tool_call_id") for one in told]
+    assert [one for one, message in zip(found, told, strict=True) if message["role"] != "user"] == ids
+    assert not any("name" in message for message in told)
+
+
+def test_ids_of_a_completion_are_other_ones_than_the_prompts(leave: Any) -> None:
+    prompt = [ASKED, said(None, tool_calls=[call_of("add")]), result("A")]
+    ((row,), _excluded) = leave("openai", prompt, [said(None, tool_calls=[call_of("find")])])
+    assert row["preferred_output"][0]["tool_calls"][0]["id"] == "call_2"
+
+
+def test_openai_gets_tools_of_anthropic_as_functions() -> None:
+    tool = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
+    (row,) = openai({"prompt": [ASKED], "chosen": [], "rejected": [], "tools": json.dumps([tool])})
+    function = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
+    assert row["input"]["tools"] == [{"type": "function", "function": function}]
+
+
 def test_openai_keeps_ids_and_arguments_as_they_are(leave: Any) -> None:
     closely = {"name": "add", "arguments": '{"a":1}'}
     calls = [CALL, {**CALL, "id": "c2", "function": closely}]
@@ -198,10 +259,12 @@ def test_ms_swift_tells_both_chats_of_the_tools(leave: Any) -> None:
 
 
 def test_nemo_rl_gets_the_chosen_completion_at_rank_0(leave: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
     prompt = [
         {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "text", "text": "here"}]}
     ]
-    ((row,), _excluded) = leave("nemo_rl", prompt, [said(None, tool_calls=[CALL])])
+    ((row,), _excluded) = leave("nemo_rl", prompt, [said(None, tool_calls=[CALL])], tools)
+    assert json.loads(row.pop("tools")) == tools
     assert row == {
         "context": [{"role": "user", "content": "Look\n\nhere"}],
         "completions": [

@@ -48,6 +48,14 @@ def test_messages_apart_from_their_trees_get_advice(upload):
     assert not page.context["form"]["column_prompt"].value()
 
 
+def test_a_page_says_why_strengths_are_asked_about(upload):
+    rows = [{"prompt": "Why?", "response_1": "a b", "response_2": "c d", "preference_strength": 1}]
+    page, made = upload(jsonl(*rows))
+    assert made.state == Import.State.MAPPING
+    assert "“preference_strength” may be how much better one completion is" in page.content.decode()
+    assert not page.context["form"]["column_verdict"].value()
+
+
 @pytest.mark.parametrize(
     ("content", "is_open"),
     [

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.signs import holds_verdict
-from annotate.sources.formats.verdicts import NEITHER, STRONGEST, read_scale, read_verdict
+from annotate.sources.formats.signs import has_winner, holds_verdict, names_side
+from annotate.sources.formats.verdicts import STRONGEST, read_scale
 from annotate.sources.messages import has_extra_ids, is_chat, read_chat, read_extra_ids
 
+NEITHER = -100  # on a scale of preference: no response is valid
 USER_TAG = "<extra_id_1>User"
 
 # --- Ratings -----------------------------------------------------------------------------------------------------
@@ -46,7 +49,8 @@ RATINGS = Format("helpsteer", noop("HelpSteer (ratings)"), JUDGED, _fits_ratings
 
 
 STRENGTH, RATIONALES = "preference_strength", ("preference_statement", "preference_elaboration")
-PREFERENCE_KEYS = ("prompt", "response_1", "response_2", STRENGTH, *RATIONALES)
+RESPONSES = ("response_1", "response_2")
+PREFERENCE_KEYS = ("prompt", *RESPONSES, STRENGTH, *RATIONALES)
 # What HelpSteer2 has of single annotators: strengths on the same scale, of which it took the mean.
 OF_ANNOTATORS = ("three_most_similar_preferences", "all_preferences_unprocessed")
 
@@ -56,30 +60,32 @@ def _fits_preference(record: Record) -> bool:
 
     Beside a verdict, a strength is how much better one of them is, and has no direction.
     """
-    if not fields.has_texts(record, "prompt", "response_1", "response_2"):
+    if not fields.has_texts(record, "prompt", *RESPONSES) or not fields.is_number(record.get(STRENGTH)):
         return False
+    if any(record.get(key) for key in OF_ANNOTATORS):
+        return True
+    if any(record.get(key) for key in RATIONALES):
+        return not has_winner(record, RESPONSES, *PREFERENCE_KEYS)
     used = (*PREFERENCE_KEYS, *OF_ANNOTATORS)
-    return fields.is_number(record.get(STRENGTH)) and not _says_more(record, used)
-
-
-def _says_more(record: Record, used: Sequence[str]) -> bool:
-    """Return whether another key of a record says which of two responses is better, or has a value that does."""
-    responses = used[1:3]
-    return holds_verdict(record, *used) or any(
-        read_verdict(value, responses) is not None for key, value in record.items() if key not in used
-    )
+    return not holds_verdict(record, *used) and not names_side(record, RESPONSES, *used)
 
 
 def _have_directions(records: Sequence[Record]) -> bool:
     """Return whether strengths have a direction. On a scale that begins at 1, a small one favours the first.
 
-    HelpSteer2 is known by what else it has, too.
+    HelpSteer2 is known by its other keys, too, even where they say nothing.
     """
-    if any(record.get(key) is not None for record in records for key in (*RATIONALES, *OF_ANNOTATORS)):
+    if any(key in record for record in records for key in (*RATIONALES, *OF_ANNOTATORS)):
         return True
     if any(has_extra_ids(record["prompt"]) for record in records):
         return True
-    return any(fields.number(record[STRENGTH], STRENGTH) < 0 for record in records)
+    return _favour_first(records, STRENGTH)
+
+
+def _favour_first(records: Sequence[Record], key: str) -> bool:
+    """Return whether a number is below 0. That for both being bad says nothing of the scale."""
+    numbers = [fields.number(record[key], key) for record in records]
+    return any(number < 0 and number != NEITHER for number in numbers)
 
 
 def _is_off_scale(value: object) -> bool:
@@ -90,15 +96,24 @@ def _is_off_scale(value: object) -> bool:
     return abs(number) > STRONGEST and number != NEITHER
 
 
+def _read_number(value: object, key: str, annotator: str = "", rationale: str = "") -> Opinion:
+    """Return what a number from -3 to 3, or -100, says. Raises RecordError for another: it is of another scale."""
+    number = fields.number(value, key)
+    if _is_off_scale(number):
+        raise RecordError(_("%(name)s must be a number from -3 to 3.") % {"name": key}, key)
+    if number == NEITHER:
+        return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
+    return read_scale(number, annotator, rationale)
+
+
 def _read_preference(record: Record) -> Candidate:
     rationale = " ".join(record[key] for key in RATIONALES if isinstance(record.get(key), str))
-    strength = fields.number(record[STRENGTH], STRENGTH)
     return fields.candidate(
         record,
         PREFERENCE_KEYS,
         _prompt(record),
         [Answer(record["response_1"]), Answer(record["response_2"])],
-        [read_scale(strength, rationale=rationale)],
+        [_read_number(record[STRENGTH], STRENGTH, rationale=rationale)],
     )
 
 
@@ -117,18 +132,26 @@ PREFERENCE = Format(
 
 
 OVERALL, INDIVIDUAL = "overall_preference", "individual_preference"
-THIRD_KEYS = ("context", "response1", "response2", OVERALL, INDIVIDUAL)
+THIRD_RESPONSES = ("response1", "response2")
+THIRD_KEYS = ("context", *THIRD_RESPONSES, OVERALL, INDIVIDUAL)
 
 
 def _fits_third(record: Record) -> bool:
-    is_pair = is_chat(record.get("context")) and fields.has_texts(record, "response1", "response2")
-    return is_pair and fields.is_number(record.get(OVERALL)) and not _says_more(record, THIRD_KEYS)
+    is_pair = is_chat(record.get("context")) and fields.has_texts(record, *THIRD_RESPONSES)
+    if not is_pair or not fields.is_number(record.get(OVERALL)):
+        return False
+    if _is_published(record):
+        return not has_winner(record, THIRD_RESPONSES, *THIRD_KEYS)
+    return not holds_verdict(record, *THIRD_KEYS) and not names_side(record, THIRD_RESPONSES, *THIRD_KEYS)
+
+
+def _is_published(record: Record) -> bool:
+    """Return whether a record has the keys of HelpSteer3, even where they say nothing."""
+    return INDIVIDUAL in record or {"domain", "language"} <= record.keys()
 
 
 def _have_third_directions(records: Sequence[Record]) -> bool:
-    if any(isinstance(record.get(INDIVIDUAL), list) for record in records):
-        return True
-    return any(fields.number(record[OVERALL], OVERALL) < 0 for record in records)
+    return any(map(_is_published, records)) or _favour_first(records, OVERALL)
 
 
 def _read_third(record: Record) -> Candidate:
@@ -141,12 +164,13 @@ def _read_third(record: Record) -> Candidate:
 def _individual(record: Record) -> Iterator[Opinion]:
     """Yield each annotator's preference, or the overall one where there are none."""
     if not record.get(INDIVIDUAL):
-        yield read_scale(fields.number(record[OVERALL], OVERALL))
+        yield _read_number(record[OVERALL], OVERALL)
         return
     for number, item in enumerate(fields.objects(record, INDIVIDUAL), start=1):
         reasoning = item.get("reasoning")
-        yield read_scale(
-            fields.number(item.get("score"), "individual_preference.score"),
+        yield _read_number(
+            item.get("score"),
+            f"{INDIVIDUAL}.score",
             annotator=str(number),
             rationale=reasoning if isinstance(reasoning, str) else "",
         )

@@ -14,6 +14,7 @@ from annotate.sources.formats.signs import holds_verdict
 OUTPUTS = ("output_1", "output_2")
 USED = ("instruction", "input", *OUTPUTS, "generator_1", "generator_2", "preference")
 ANNOTATOR = ("annotator", "annotator_index")
+PUBLISHED = ("generator_1", "generator_2", *ANNOTATOR)  # keys of AlpacaEval and AlpacaFarm alone
 TIE = 0  # beside 1.5
 
 
@@ -56,7 +57,12 @@ def _opinions(record: Record, annotator: str) -> Iterator[Opinion]:
 
 
 def _count_from_one(records: Sequence[Record]) -> bool:
-    """Return whether preferences are from 1 to 2. Some that are 0, and none above 1, may name the outputs from 0 on."""
+    """Return whether preferences are from 1 to 2. Some that are 0, and none above 1, may name the outputs from 0 on.
+
+    They do not where other keys say whose records these are.
+    """
+    if any(key in record for record in records for key in PUBLISHED):
+        return True
     said = [record["preference"] for record in records if record.get("preference") not in (None, "")]
     numbers = [fields.number(value, "preference") for value in said]
     return TIE not in numbers or max(numbers) > 1
@@ -76,4 +82,11 @@ def _fits_farm(record: Record) -> bool:
     return _fits_pair(record) and not holds_verdict(record, *(key for key in USED if key != "preference"))
 
 
-FARM = Format("alpaca-farm", noop("AlpacaFarm (pairs)"), COMPARISONS, _fits_farm, _read)
+FARM = Format(
+    "alpaca-farm",
+    noop("AlpacaFarm (pairs)"),
+    COMPARISONS,
+    _fits_farm,
+    _read,
+    fits_together=lambda records: not any("preference" in record for record in records),
+)

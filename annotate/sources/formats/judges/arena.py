@@ -13,7 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.pairs import as_thumb
 from annotate.sources.formats.prompts import says_preference
-from annotate.sources.formats.signs import holds_verdict
+from annotate.sources.formats.signs import holds_verdict, names_side, says_number
 from annotate.sources.formats.verdicts import read_winner
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
 from annotate.sources.tables import like
@@ -83,13 +83,17 @@ def _fits_battle(record: Record) -> bool:
     keys = _chat_keys(record)
     if not keys or "winner" not in record or not isinstance(record["winner"], str | None):
         return False
-    return bool((record["winner"] or "").strip()) or not holds_verdict(
-        record, *keys, *SIDES, *JUDGES, "winner"
-    )
+    if (record["winner"] or "").strip():
+        return True
+    used = (*keys, *SIDES, *JUDGES, "winner")
+    policies = [fields.name_of(record.get(side)) for side in SIDES]
+    says_more = holds_verdict(record, *used) or names_side(record, SIDES, *used, policies=policies)
+    return not says_more and not says_number(record)
 
 
 def _read_battle(record: Record) -> Candidate:
     conversations = {key: read_chat(fields.cell(record[key]), key) for key in _chat_keys(record)}
+    lost = _earlier_turns(record, list(conversations.values()))
     _cut_turns(record, conversations)
     prompt, completions = split_chats(conversations)
     judge = next((key for key in JUDGES if record.get(key) is not None), "")
@@ -108,7 +112,7 @@ def _read_battle(record: Record) -> Candidate:
         prompt_external_id=question,
         sides_known=True,
     )
-    return replace(found, losses=(*found.losses, *_earlier_turns(record, prompt)))
+    return replace(found, losses=(*found.losses, *lost))
 
 
 def _read_vote(record: Record) -> list[Opinion]:
@@ -124,13 +128,13 @@ def _read_vote(record: Record) -> list[Opinion]:
     return [verdict]
 
 
-def _earlier_turns(record: Record, prompt: Sequence[Message]) -> tuple[str, ...]:
+def _earlier_turns(record: Record, chats: Sequence[Sequence[Message]]) -> tuple[str, ...]:
     """Return what of a battle is lost where its whole chat has turns before those of the two models.
 
     Other models answered in them, a pair for each turn, and the record does not say which answers were seen.
     """
     whole = fields.cell(record.get("full_conversation"))
-    asked = sum(message["role"] == "user" for message in prompt)
+    asked = max(sum(message["role"] == "user" for message in chat) for chat in chats)
     if not isinstance(whole, list) or len(whole) <= asked:
         return ()
     return (

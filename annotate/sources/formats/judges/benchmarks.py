@@ -67,7 +67,12 @@ def _models(names: object) -> tuple[str, str]:
 
 
 def _pandalm_counts_from_one(records: Sequence[Record]) -> bool:
-    """Return whether some verdict is 2, or none is 0: zeros and ones alone may name the responses from 0 on."""
+    """Return whether some verdict is 2, or none is 0: zeros and ones alone may name the responses from 0 on.
+
+    They do not where PandaLM's name of two models or a second annotator says whose records these are.
+    """
+    if any("cmp_key" in record or len(_annotators(record)) > 1 for record in records):
+        return True
     said = [record[key] for record in records for key in _annotators(record)]
     return any(_is_code(value, 2) for value in said) or not any(_is_code(value, 0) for value in said)
 

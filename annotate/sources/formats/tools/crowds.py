@@ -184,11 +184,17 @@ def _said(record: Record) -> Iterator[tuple[str, str, object]]:
             if isinstance(options, Mapping)
             else []
         )
-    yield from (label for label in labels if label[2] not in (None, "", False, "false"))
+    for question, option, value in labels:
+        is_place = option == SCALE and fields.is_number(value)
+        if is_place or value not in (None, "", False, "false"):
+            yield question, option, value
 
 
 def _read_label(question: str, option: str, value: object, names: tuple[str, ...]) -> Opinion | None:
-    """Return what a label says: the name of a text as the option or the value, or a place on a scale from -3 to 3."""
+    """Return what a label says: the name of a text as the option or the value, or a place on a scale.
+
+    A place below 0 is for the first text.
+    """
     if option == SCALE and fields.is_number(value):
         return read_scale(fields.number(value, SCALE))
     return check_question(option, read_answer(question, value, names)) or read_answer(question, option, names)

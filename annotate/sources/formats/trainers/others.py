@@ -67,7 +67,9 @@ def _read_swift(record: Record) -> Candidate:
         rejected = as_answer(
             read_content(record["rejected_response"], "rejected_response"), "rejected_response"
         )
-    used = ("messages", "rejected_response", "rejected_messages")
+    used = ["messages", "rejected_response", "rejected_messages"]
+    if record.get("rejected_tools") == record.get("tools"):
+        used.append("rejected_tools")
     return preferred(record, used, prompt, [chosen, rejected])
 
 

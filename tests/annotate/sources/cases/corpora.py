@@ -139,7 +139,8 @@ RATINGS: list[Case] = [
                     "helpful_pref": "Tie",
                     "timestamp": "2024-05-01T10:00:00+00:00",
                 },
-                {"evaluator": "n2", "overall_pref": "Tie"},
+                {"evaluator": "n2", "overall_pref": "Tie", "timestamp": "in May"},
+                {"evaluator": "n3", "helpful_pref": "Tie"},
             ],
             "expert_worker_annotations": [{"evaluator": "e1", "overall_pref": "B-is-slightly-better"}],
         },
@@ -155,7 +156,11 @@ RATINGS: list[Case] = [
                 external_id="c1",
                 metadata={
                     "prompt_id": "p1",
-                    "normal_worker_annotations": [{"helpful_pref": "Tie"}, {}],
+                    "normal_worker_annotations": [
+                        {"helpful_pref": "Tie"},
+                        {"timestamp": "in May"},
+                        {"evaluator": "n3", "helpful_pref": "Tie"},
+                    ],
                     "expert_worker_annotations": [{}],
                 },
             )
@@ -181,8 +186,14 @@ RATINGS: list[Case] = [
     ),
     (
         "helpsteer2",
-        {"prompt": "Sky?", "response_1": "Blue.", "response_2": "Green.", "preference_strength": -100},
-        [pair(opinion=Opinion(verdict="both_bad"))],
+        {
+            "prompt": "Sky?",
+            "response_1": "Blue.",
+            "response_2": "Green.",
+            "preference_strength": -100,
+            "preference_statement": "Neither is right.",
+        },
+        [pair(opinion=Opinion(verdict="both_bad", rationale="Neither is right."))],
     ),
     (
         "helpsteer3",

@@ -130,6 +130,10 @@ TURNS = {
     "conversation_a": [*SKY, assistant("Blue."), user("Sure?"), assistant("Yes.")],
     "conversation_b": [*SKY, assistant("Green."), user("Sure?"), assistant("No.")],
 }
+TWO_TURNS = (
+    Answer([assistant("Blue."), user("Sure?"), assistant("Yes.")], "m1"),
+    Answer([assistant("Green."), user("Sure?"), assistant("No.")], "m2"),
+)
 IN_TURN = {"user": user("Sky?"), "model_side_a": assistant("Blue."), "model_side_b": assistant("Green.")}
 EARLIER = ("The turns before the judged ones, which other models answered, have no place in a comparison",)
 ARENA: list[Case] = [
@@ -172,6 +176,20 @@ ARENA: list[Case] = [
         battle("model_b", evaluation_order=1, full_conversation=[IN_TURN]),
         [fought(SECOND, metadata={"evaluation_order": 1, "full_conversation": [IN_TURN]})],
     ),
+    (  # two turns of the same two models
+        "arena",
+        battle("model_b", evaluation_order=1, full_conversation=[IN_TURN, IN_TURN], **TURNS),
+        [
+            Candidate(
+                SKY,
+                TWO_TURNS,
+                (SECOND,),
+                metadata={"evaluation_order": 1, "full_conversation": [IN_TURN, IN_TURN]},
+                prompt_external_id="81",
+                sides_known=True,
+            )
+        ],
+    ),
     (
         "arena",
         battle("tie (bothbad)", judge=["gpt-4", "pair-v2"]),
@@ -188,10 +206,7 @@ ARENA: list[Case] = [
         [
             Candidate(
                 SKY,
-                (
-                    Answer([assistant("Blue."), user("Sure?"), assistant("Yes.")], "m1"),
-                    Answer([assistant("Green."), user("Sure?"), assistant("No.")], "m2"),
-                ),
+                TWO_TURNS,
                 (Opinion((0.0, 1.0), annotator="expert_0"),),
                 metadata={"turn": 2},
                 prompt_external_id="81",

@@ -1,5 +1,7 @@
 """Records that trainers read."""
 
+import json
+
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.sources.cases import BLUE_GREEN, FIRST, SKY, Case, assistant, pair, system, user
 
@@ -298,6 +300,16 @@ OTHERS: list[Case] = [
         "ms-swift",
         {"messages": [*SKY, assistant("Blue.")], "rejected_messages": [*SKY, assistant("Green.")]},
         [pair(SKY)],
+    ),
+    (
+        "ms-swift",
+        {
+            "messages": [*SKY, assistant("Blue.")],
+            "rejected_messages": [*SKY, assistant("Green.")],
+            "tools": json.dumps([WEATHER]),
+            "rejected_tools": json.dumps([WEATHER]),
+        },
+        [pair(SKY, tools=(WEATHER,))],
     ),
     (
         "ms-swift",
