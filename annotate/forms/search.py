@@ -78,6 +78,7 @@ class PromptListForm(PromptFilterForm):
 
     IN_SIGHT = ("order", "has")
     MORE = ("least", "state", "held_out", "batch", "metadata")  # folded, unless one is in use
+    field_order = ("q", *IN_SIGHT, *MORE)
 
     order = forms.ChoiceField(required=False, choices=[("", _("Newest first")), *ORDERS], label=_("Order"))
     least = forms.TypedChoiceField(
