@@ -201,14 +201,16 @@ def test_only_the_worst_are_kept_of_all_windows(project, compared, three, monkey
 
 @pytest.mark.parametrize("first_window", [1, 1_000])
 def test_equal_shares_rank_by_count_and_then_by_age(project, compared, three, monkeypatch, first_window):
+    """Where only so many are kept, too."""
     monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", first_window)
     alpha, beta, gamma = compared
-    judge_all(project, three[0])
-    judge_all(project, three[1], {alpha.pk: "tie"}, default="tie")
-    judge_all(project, three[2])
-    Judgment.objects.filter(comparison=gamma, annotator=three[0]).delete()
-    Judgment.objects.filter(comparison=alpha, annotator=three[0]).delete()
-    assert ranked(project, "ties", least=1) == [beta.prompt_id, gamma.prompt_id, alpha.prompt_id]
+    for person in three:
+        judge_all(project, person)
+    Judgment.objects.filter(comparison__in=(alpha, gamma), annotator=three[0]).delete()
+    order = [beta.prompt_id, gamma.prompt_id, alpha.prompt_id]
+    for most in (1, 2, 3):
+        monkeypatch.setattr(prompt_figures, "MOST_RANKED", most)
+        assert ranked(project, "ties", least=1) == order[:most]
 
 
 @pytest.mark.parametrize(("largest", "windows"), [(1, 3), (1_000, 1)])
