@@ -110,13 +110,13 @@ def _student_95(freedom: int) -> float:
 def median_of_counts(counts: Mapping[float, int]) -> float | None:
     """Return the median of numbers of which each occurs so many times. None without any."""
     half, passed, lower = sum(counts.values()) / 2, 0, None
-    for number in sorted(counts):
+    for number in sorted(number for number, count in counts.items() if count):
         passed += counts[number]
         if lower is not None:
             return (lower + number) / 2
         if passed > half:
             return number
-        if passed == half and counts[number]:
+        if passed == half:
             lower = number
     return None
 

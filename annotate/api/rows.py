@@ -80,8 +80,9 @@ class PromptRanking(Endpoint):
 
     @operation(
         "Rank prompts",
-        "Up to 100, the worst first, of those with at least `least` judgments (3). If the time for it was up, `older` "
-        "is not null: sent as `before`, it ranks the older prompts.",
+        "Up to 100 of those in use, or of the `state` asked for, the worst first. `flags` and `cut` apart, they have "
+        "at least `least` judgments (3). If the time for it was up, `older` is not null: sent as `before`, it ranks "
+        "the older prompts.",
         roles=READERS,
         gives=PromptRankingOut,
         query=PromptRankingForm,

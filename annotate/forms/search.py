@@ -44,10 +44,10 @@ ORDERS = [
 
 
 LEAST_JUDGMENTS = [
-    ("1", _("Ranked from 1 judgment on")),
-    ("", _("Ranked from 3 judgments on")),
-    ("10", _("Ranked from 10 judgments on")),
-    ("30", _("Ranked from 30 judgments on")),
+    ("1", _("From 1 judgment")),
+    ("", _("From 3 judgments")),
+    ("10", _("From 10 judgments")),
+    ("30", _("From 30 judgments")),
 ]
 
 
@@ -78,6 +78,7 @@ class PromptListForm(PromptFilterForm):
 
     IN_SIGHT = ("order", "has")
     MORE = ("least", "state", "held_out", "batch", "metadata")  # folded, unless one is in use
+    field_order = ("q", *IN_SIGHT, *MORE)
 
     order = forms.ChoiceField(required=False, choices=[("", _("Newest first")), *ORDERS], label=_("Order"))
     least = forms.TypedChoiceField(

@@ -400,7 +400,7 @@ def _time(project: Project) -> dict[int, tuple[float, float | None]]:
     rows = timed.values("annotator", "tenths").annotate(count=Count("pk"), total=Sum("seconds")).order_by()
     counts: dict[int, dict[float, int]] = defaultdict(dict)
     totals: dict[int, float] = defaultdict(float)
-    for row in rows:
+    for row in rows.iterator():
         counts[row["annotator"]][row["tenths"] / 10] = row["count"]
         totals[row["annotator"]] += row["total"]
     return {

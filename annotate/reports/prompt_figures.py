@@ -5,15 +5,19 @@ Imported judgments count, and are told apart. Replaced judgments and repeats do 
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import OperationalError, connection, transaction
 from django.db.models import Count, Exists, F, FloatField, Max, Min, OuterRef, Q, QuerySet, Sum, TextField
 from django.db.models.expressions import Combinable, Value
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils.translation import gettext as _
+from psycopg.errors import QueryCanceled
 
+from annotate.errors import RefusalError
 from annotate.models import Comparison, Completion, Flag, Judgment, Prompt
 from annotate.models.judgments import JudgmentQuerySet
 from annotate.models.texts import PromptQuerySet
@@ -23,6 +27,7 @@ Verdict = Judgment.Verdict
 LEAST = 3  # judgments of a prompt that is ranked, unless another number is asked for
 MOST_RANKED = 100
 FIRST_WINDOW, LARGEST_WINDOW = 1_000, 64_000  # keys
+LONGEST_STATEMENT = 8.0  # seconds, of the statement for one window
 
 
 @dataclass(frozen=True)
@@ -130,12 +135,16 @@ def name_figures(figures: PromptFigures) -> list[tuple[str, Share, str]]:
         (
             _("Disagreement"),
             Share(figures.disputed, figures.met),
-            _("comparisons that two or more annotators judged"),
+            _("comparisons that two or more annotators judged") if figures.met else "",
         ),
         (_("Open flags"), Share(figures.flags), ""),
         (_("Late"), Share(figures.late, judgments), ""),
         (_("Too fast"), Share(figures.too_fast, judgments), ""),
-        (_("Cut at the length limit"), Share(figures.cut, figures.completions), _("completions")),
+        (
+            _("Cut at the length limit"),
+            Share(figures.cut, figures.completions),
+            _("completions") if figures.completions else "",
+        ),
     ]
 
 
@@ -198,20 +207,51 @@ def rank_prompts(
     """Return the keys of the matching prompts that a concern is most true of, the worst first, up to MOST_RANKED.
 
     Prompts are looked through from the newest, or from the one before the key `before`. If the time is up, the second
-    value is the key before which the ranking can go on; else it is None.
+    value is the key before which the ranking can go on; else it is None. The time is looked at between windows of
+    keys. PostgreSQL ends a window that takes LONGEST_STATEMENT, and a ranking that has no other one is refused.
     """
     keys = everything.values_list("pk", flat=True)
     newest, oldest = keys.order_by("-pk").first() or 0, keys.order_by("pk").first() or 0
-    cursor = min(before, newest + 1) if before else newest + 1
+    start = cursor = min(before, newest + 1) if before else newest + 1
     found: list[tuple[float, int, int]] = []
     window, until = FIRST_WINDOW, time.monotonic() + seconds
     while cursor > oldest:
         low, started = max(cursor - window, oldest), time.monotonic()
-        some = CONCERNS[concern].rank(matching.filter(pk__lt=cursor, pk__gte=low), least)
+        try:
+            with _limit_statement():
+                some = CONCERNS[concern].rank(matching.filter(pk__lt=cursor, pk__gte=low), least)
+        except TimeoutError as error:
+            if cursor == start:
+                raise RefusalError(_("This ranking takes too long. Narrow it with a filter.")) from error
+            break
         found = heapq.nlargest(MOST_RANKED, [*found, *some])
         cursor = low
         if time.monotonic() > until:
             break
-        if time.monotonic() - started < seconds / 8:
-            window = min(4 * window, LARGEST_WINDOW)
+        window = size_window(window, time.monotonic() - started, seconds)
     return [key for _share, _count, key in found], cursor if cursor > oldest else None
+
+
+def size_window(window: int, took: float, seconds: float) -> int:
+    """Return how many keys to look through after a window that took so long, of `seconds` for all."""
+    if took < seconds / 8:
+        return min(4 * window, LARGEST_WINDOW)
+    return max(window // 4, 1) if took > seconds / 4 else window
+
+
+@contextmanager
+def _limit_statement() -> Iterator[None]:
+    """Let PostgreSQL end a statement after LONGEST_STATEMENT, as a TimeoutError. SQLite cannot."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                milliseconds = str(round(1_000 * LONGEST_STATEMENT))
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [milliseconds])
+            yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            raise TimeoutError from error
+        raise

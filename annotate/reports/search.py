@@ -65,10 +65,15 @@ def browse(
 def browse_prompts(
     project: Project, filters: Mapping[str, Any], before: int | None = None, seconds: float = SECONDS
 ) -> Page[Prompt]:
-    """Return the newest prompts that match, or those that an `order` puts first. `filters` is PromptListForm's data."""
+    """Return the newest prompts that match, or those that an `order` puts first. `filters` is PromptListForm's data.
+
+    An order is of the prompts in use, unless a state is asked for.
+    """
     everything = Prompt.objects.filter(project=project)
     matching = narrow_prompts(everything, filters)
     if order := filters.get("order"):
+        if not filters.get("state"):
+            matching = matching.in_use()
         keys, older = rank_prompts(
             everything, matching, order, least=filters["least"], before=before, seconds=RANKING_SECONDS
         )

@@ -25,7 +25,7 @@ from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail, withdrawals
 from annotate.projects import prompts as prompt_changes
-from annotate.reports.prompt_figures import name_figures
+from annotate.reports.prompt_figures import CONCERNS, name_figures
 from annotate.reports.search import (
     MOST_COUNTED,
     Page,
@@ -59,17 +59,21 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
 
 def _list(request: ProjectRequest, form: StrictForm, find: Callable[..., Page[Any]]) -> dict[str, Any]:
     """Return the context of a list: the rows that `find` gives for the filters, and the addresses of other pages."""
-    before = request.GET.get("before", "")
-    page = (
-        find(request.project, form.cleaned_data, trail.parse_key(before)) if form.is_valid() else Page.empty()
-    )
+    before, page = trail.parse_key(request.GET.get("before", "")), Page[Any].empty()
+    if form.is_valid():
+        try:
+            page = find(request.project, form.cleaned_data, before)
+        except RefusalError as error:
+            form.add_error(None, error.message)
     asked = {name: value for name, value in request.GET.items() if value and name != "before"}
     return {
         "form": form,
         "page": page,
         "filtered": bool(asked),
         "older": urlencode({**asked, "before": page.older}) if page.older else "",
+        "before": before,
         "is_first": not before,
+        "asked": asked,
         "newest": urlencode(asked),
     }
 
@@ -199,23 +203,30 @@ def _change_gold(request: ProjectRequest, found: Comparison, preferred: int | No
 def prompts(request: ProjectRequest) -> HttpResponse:
     """Show the list. `before` is the key where an older page starts."""
     form = PromptListForm(request.GET, project=request.project)
-    context = _list(request, form, browse_prompts) | {
+    context = _list(request, form, browse_prompts)
+    concern = CONCERNS.get(form.cleaned_data.get("order", ""))
+    ranks_shares = concern is not None and concern.judgments is not None
+    context |= {
         "section": "comparisons",
         "query": request.GET.urlencode(),
         "counts": count_prompts(request.project),
         "most": MOST_COUNTED,
         "in_sight": PromptListForm.IN_SIGHT,
         "more": PromptListForm.MORE,
-        "more_in_use": any(request.GET.get(name) for name in PromptListForm.MORE),
+        "more_in_use": ranks_shares or any(request.GET.get(name) for name in PromptListForm.MORE),
+        "ranks_shares": ranks_shares,
+        "with_least": urlencode({**context["asked"], "least": 1}),
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/prompts.html", context, status=422 if form.errors else 200)
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 @project_view(*READERS)
 def prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
     """Show one prompt: its text, what was said of it, and its newest comparisons."""
+    if request.method == "POST":  # a form of `correct_prompt` that is older than its address
+        return redirect("correct-prompt", request.project.slug, prompt_id, preserve_request=True)
     found = find_prompt(request.project, prompt_id)
     if found is None:
         raise Http404

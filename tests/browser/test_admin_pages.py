@@ -67,6 +67,13 @@ def test_every_page_fits_a_phone_and_can_be_read_in_the_dark(busy, owner, open_p
         assert not violations(page, runOnly=["color-contrast", "target-size"]), address
 
 
+@pytest.mark.parametrize("name", ["prompts", "comparisons"])
+def test_a_long_word_does_not_widen_a_list(project, owner, open_page, name):
+    compare(project, "https://example.com/" + "a" * 200, "x", "y")
+    page = open_page(owner, f"/p/reviews/{name}/", width=1400)
+    assert page.locator(".table-frame").evaluate("frame => frame.scrollWidth <= frame.clientWidth")
+
+
 def test_a_file_is_imported_with_its_progress_shown(project, owner, open_page, tmp_path, monkeypatch):
     for module in (uploads, checking):
         monkeypatch.setattr(module, "ROWS_AT_A_TIME", 2)

@@ -99,7 +99,15 @@ def test_the_interval_of_agreement_covers_in_95_of_100(verdicts: int, comparison
 
 @pytest.mark.parametrize(
     ("counts", "median"),
-    [({}, None), ({3: 1}, 3), ({1: 1, 2: 1}, 1.5), ({1: 2, 9: 1}, 1), ({1: 1, 5: 1, 9: 2}, 7), ({2: 4}, 2)],
+    [
+        ({}, None),
+        ({3: 1}, 3),
+        ({1: 1, 2: 1}, 1.5),
+        ({1: 2, 9: 1}, 1),
+        ({1: 1, 5: 1, 9: 2}, 7),
+        ({2: 4}, 2),
+        ({1: 1, 2: 0, 3: 1}, 2),
+    ],
 )
 def test_the_median_of_counts_is_that_of_the_numbers(counts: dict[float, int], median: float | None) -> None:
     assert median_of_counts(counts) == median

@@ -1,13 +1,16 @@
 """Figures of prompts, and the prompts that stand out by one of them."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from annotate.errors import RefusalError
 from annotate.judgments import drafts, judging, revising, undoing
 from annotate.models import Comparison, Completion, Judgment
 from annotate.queueing import queue
 from annotate.reports import prompt_figures
-from annotate.reports.prompt_figures import PromptFigures, measure_prompts, rank_prompts
-from tests.factories import SKIP, TIE, compare, judge_all
+from annotate.reports.prompt_figures import PromptFigures, add_figures, measure_prompts, rank_prompts
+from tests.factories import SKIP, TIE, compare, compare_many, judge_all
 
 BAD = {"both_bad": "both_bad", "ties": "tie", "skips": "skip"}
 
@@ -41,6 +44,15 @@ def test_each_verdict_counts_for_its_prompt_alone(project, compared, three):
     )
     for agreed in (beta, gamma):
         assert figures_of(agreed) == PromptFigures(judgments=3, met=1, completions=2)
+
+
+def test_a_note_explains_no_share_of_nothing(project, compared, three):
+    for judged, notes in ((False, ["completions"]), (True, ["comparisons that two or more", "completions"])):
+        if judged:
+            for person in three[:2]:
+                judge_all(project, person)
+        named = prompt_figures.name_figures(figures_of(compared[0]))
+        assert [note.removesuffix(" annotators judged") for _name, _share, note in named if note] == notes
 
 
 def test_skips_are_counted_by_their_reason(project, compared, three):
@@ -163,6 +175,86 @@ def test_a_ranking_whose_time_is_up_can_go_on(project, compared, three, monkeypa
         if before is None:
             break
     assert seen == [[one.prompt_id] for one in reversed(compared)]
+
+
+def test_windows_make_the_ranking_of_the_whole(project, compared, three, monkeypatch):
+    alpha, beta, gamma = compared
+    for number, person in enumerate(three):
+        said = {alpha.pk: "tie", beta.pk: "tie" if number == 0 else "first", gamma.pk: "first"}
+        judge_all(project, person, said)
+    whole = ranked(project, "ties")
+    monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", 1)
+    monkeypatch.setattr(prompt_figures, "LARGEST_WINDOW", 1)
+    assert ranked(project, "ties") == whole == [alpha.prompt_id, beta.prompt_id]
+
+
+def test_only_the_worst_are_kept_of_all_windows(project, compared, three, monkeypatch):
+    monkeypatch.setattr(prompt_figures, "MOST_RANKED", 1)
+    alpha, beta, gamma = compared
+    for number, person in enumerate(three):
+        said = {alpha.pk: "first", beta.pk: "tie", gamma.pk: "tie" if number == 0 else "first"}
+        judge_all(project, person, said)
+    assert ranked(project, "ties") == [beta.prompt_id]
+    monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", 1)
+    assert ranked(project, "ties") == [beta.prompt_id]
+
+
+@pytest.mark.parametrize("first_window", [1, 1_000])
+def test_equal_shares_rank_by_count_and_then_by_age(project, compared, three, monkeypatch, first_window):
+    """Where only so many are kept, too."""
+    monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", first_window)
+    alpha, beta, gamma = compared
+    for person in three:
+        judge_all(project, person)
+    Judgment.objects.filter(comparison__in=(alpha, gamma), annotator=three[0]).delete()
+    order = [beta.prompt_id, gamma.prompt_id, alpha.prompt_id]
+    for most in (1, 2, 3):
+        monkeypatch.setattr(prompt_figures, "MOST_RANKED", most)
+        assert ranked(project, "ties", least=1) == order[:most]
+
+
+@pytest.mark.parametrize(("largest", "windows"), [(1, 3), (1_000, 1)])
+def test_a_window_grows_to_a_limit(project, compared, monkeypatch, largest, windows):
+    monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", largest)
+    monkeypatch.setattr(prompt_figures, "LARGEST_WINDOW", largest)
+    with CaptureQueriesContext(connection) as queries:
+        ranked(project, "flags")
+    assert sum("annotate_flag" in query["sql"] for query in queries) == windows
+
+
+@pytest.mark.parametrize(
+    ("window", "took", "following"),
+    [(1_000, 0.1, 4_000), (64_000, 0.1, 64_000), (1_000, 0.7, 1_000), (1_000, 2.0, 250), (2, 2.0, 1)],
+)
+def test_a_window_after_a_slow_one_is_smaller(window, took, following):
+    assert prompt_figures.size_window(window, took, seconds=4.0) == following
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no limit of a statement")
+def test_a_ranking_that_takes_too_long_is_refused(project, compared, owner, client_for, monkeypatch):
+    """Another connection holds the table that it reads."""
+    monkeypatch.setattr(prompt_figures, "LONGEST_STATEMENT", 0.1)
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        other.cursor().execute("LOCK TABLE annotate_completion IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(RefusalError, match="takes too long"):
+            ranked(project, "cut")
+        page = client_for(owner).get("/p/reviews/prompts/?order=cut")
+    finally:
+        other.rollback()
+        other.close()
+    assert (page.status_code, "takes too long" in page.content.decode()) == (422, True)
+    assert ranked(project, "cut") == []
+
+
+def test_figures_take_few_queries_however_many_prompts(project, django_assert_num_queries):
+    compare_many(project, [(f"Prompt {number}", "x", "y") for number in range(20)])
+    prompts = list(project.prompts.all())
+    for count in (2, 20):
+        with django_assert_num_queries(4):
+            add_figures(prompts[:count])
 
 
 @pytest.mark.parametrize("concern", prompt_figures.CONCERNS)

@@ -184,6 +184,13 @@ def test_the_list_neither_counts_nor_skips_rows(project, owner, make_comparisons
         assert "OFFSET" not in query["sql"]
 
 
+def test_no_older_comparison_is_told_from_none_at_all(make_comparisons, owner, client_for):
+    found, _newer = make_comparisons(2)
+    page = client_for(owner).get(f"{URL}?state=waiting&before={found.pk}").content.decode()
+    assert f"No comparison older than #{found.pk} matches" in page
+    assert "No comparison of this project matches" not in page
+
+
 @pytest.mark.parametrize("before", ["x", "-1", "0", "9" * 30])
 def test_a_mangled_page_address_is_the_first_page(owner, make_comparisons, client_for, before):
     make_comparisons(2)

@@ -215,6 +215,64 @@ def test_an_order_says_that_a_ranking_is_not_finished(judged, owner, client_for,
     assert (texts(page), page.context["page"].cut) == ([], True)
     assert "Look further back" in page.content.decode()
     assert texts(client.get(f"{URL}?{page.context['older']}")) == ["Bad one"]
+    good = judged[1]
+    good.comparisons.get().flags.create(annotator=owner)
+    page = client.get(f"{URL}?order=flags")
+    assert texts(page) == ["Good one"]
+    assert f"Only prompts #{good.pk} and newer were ranked" in " ".join(page.content.decode().split())
+
+
+@pytest.mark.parametrize("order", ["skips", "disagreement"])
+def test_an_order_without_prompts_offers_fewer_judgments(project, make_member, owner, client_for, order):
+    """In a project of the default settings a prompt has one or two judgments."""
+    once = compare(project, "Once", "x", "y")
+    twice = compare(project, "Twice", "x", "y", needed=2)
+    for name, what in (("anna", "first"), ("bela", "second")):
+        judge_all(project, make_member(name, "annotator"), {once.pk: "skip", twice.pk: what})
+    client = client_for(owner)
+    page = client.get(f"{URL}?order={order}&q=ce")
+    assert texts(page) == []
+    said = " ".join(page.content.decode().split())
+    assert "Only prompts with 3 judgments or more are ranked" in said
+    assert f'href="?order={order}&amp;q=ce&amp;least=1"' in said
+    assert "No prompt of this project matches" not in said
+    assert texts(client.get(f"{URL}?order={order}&q=ce&least=1"))
+
+
+def test_the_judgments_that_an_order_needs_are_in_sight(prompts, owner, client_for):
+    client = client_for(owner)
+    for query, is_open in (("", False), ("?has=ties", False), ("?order=ties", True), ("?order=flags", False)):
+        page = client.get(f"{URL}{query}").content.decode()
+        assert ('<details class="advanced" open>' in page) == is_open, query
+
+
+def test_a_ranking_that_goes_on_says_what_it_leaves_out(judged, owner, client_for):
+    bad, good = judged
+    client = client_for(owner)
+    page = " ".join(client.get(f"{URL}?order=skips&before={good.pk}").content.decode().split())
+    assert f"Only prompts older than #{good.pk} are ranked here." in page
+    assert "From the start" in page
+    assert "> Newest <" not in page
+    for query in ("order=skips&", "order=flags&", "q=Bad&", ""):
+        page = " ".join(client.get(f"{URL}?{query}before={bad.pk}").content.decode().split())
+        assert "of this project matches" not in page
+        assert "No prompts yet" not in page
+        assert f"older than #{bad.pk}" in page
+
+
+def test_a_ranking_leaves_withdrawn_prompts_out_unless_asked(judged, owner, client_for):
+    client = client_for(owner)
+    client.post(f"{URL}{judged[0].pk}/change/", {"action": "withdraw"})
+    assert texts(client.get(f"{URL}?order=skips")) == []
+    assert texts(client.get(f"{URL}?order=skips&state=withdrawn")) == ["Bad one"]
+    assert texts(client.get(f"{URL}?has=skips")) == ["Bad one"]
+
+
+def test_a_correction_sent_to_its_old_address_is_stored(prompts, owner, client_for):
+    """Its form was open while the site was upgraded."""
+    said = client_for(owner).post(f"{URL}{prompts[0].pk}/", {"content": "Alpha, corrected"}, follow=True)
+    assert said.redirect_chain[0] == (f"{URL}{prompts[0].pk}/correct/", 307)
+    assert Prompt.objects.latest("pk").content == "Alpha, corrected"
 
 
 @pytest.mark.parametrize(
