@@ -72,7 +72,7 @@ def choose_form(
 
     Raises DataError if packing is "on" and the model cannot be packed, ModelError if it cannot be computed at all.
     """
-    some = probe(pairs)
+    some = probe(pairs)[::-1]  # the longest comes first in a row, so that much can leak into the shortest
     with torch.no_grad():
         with computed_by(scorer.base):
             alone = [_thinned(pad([pair], [0], alone=True)) for pair in some]
@@ -112,12 +112,14 @@ def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tens
     """Return why rows in the scorer's present form cannot be trusted, by all of `pairs`, or ""."""
     groups = scorer.groups(pairs, range(len(pairs)))
     found: dict[int, torch.Tensor] = {}
+    leaks: list[torch.Tensor] = []
     try:
-        for row in scorer.rows(pairs, groups):
-            thin = _thinned(row)
-            counts = thin.lengths.view(-1, 2).sum(dim=1).tolist()
-            found.update(zip(row.pairs, scorer.token_logps(thin).split(counts), strict=True))
-        leak = _leak(scorer, pairs) if scorer.form == "packed" else None
+        for row in map(_thinned, scorer.rows(pairs, groups)):
+            counts = row.lengths.view(-1, 2).sum(dim=1).tolist()
+            logps = scorer.token_logps(row)
+            found.update(zip(row.pairs, logps.split(counts), strict=True))
+            if row.spans is not None:
+                leaks.append(_leak(scorer, row, logps))
     except Exception as error:  # a model's own code can raise anything
         if isinstance(error, EngineError) or memory_short(error):
             raise
@@ -125,32 +127,34 @@ def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tens
             return f"its attention does not go through {PACKED} ({first_line(error)})"
         return f"it cannot be computed with padding ({first_line(error)})"
     apart = (torch.cat([found[at] for at in range(len(pairs))]) - truth).abs()
-    if leak is not None and len(leak) and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
-        return (
-            f"packed log-probabilities change by up to {float(leak.max()):.2g} nats with another completion"
-        )
+    for leak in leaks:
+        if len(leak) and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
+            return f"packed log-probabilities change by up to {float(leak.max()):.2g} nats with other texts"
     if _is_rounding(apart, _TOLERANCE[scorer.base.dtype]):
         return ""
     what = "packed and plain" if scorer.form == "packed" else "padded and plain"
     return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
 
 
-def _leak(scorer: Scorer, pairs: Sequence[EncodedPair]) -> torch.Tensor:
-    """Return how much log-probabilities (N,) in a packed row change with a completion that none of them follows.
+def _leak(scorer: Scorer, row: PairRow, logps: torch.Tensor) -> torch.Tensor:
+    """Return how much log-probabilities of a packed row's last completion change with all that it must not see.
 
-    It is the chosen one of the longest pair, which comes first in the row. In bfloat16, what leaks out of it can be
-    less than what rounding may change between two forms of a row.
+    `logps` are those of the whole row. In bfloat16, a leak can be less than rounding may change between two forms of
+    a row.
     """
-    longest, *others = reversed(pairs)
-    seen = [token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)]
-    changed = tuple(reversed(seen))[: len(longest.chosen)]
-    found = []
-    for chosen in (longest.chosen, changed):
-        some = [replace(longest, chosen=chosen), *others]
-        rows = scorer.rows(some, scorer.groups(some, range(len(some))))
-        parts = [scorer.token_logps(row)[len(chosen) if row.pairs[0] == 0 else 0 :] for row in rows]
-        found.append(torch.cat(parts))
-    return (found[0] - found[1]).abs()
+    *before, last = (row.spans or ())[: len(row.pairs)]
+    start = sum(span.prompt + span.chosen + span.rejected for span in before)
+    unseen = torch.zeros_like(row.input_ids, dtype=torch.bool)
+    unseen[:, :start] = True
+    chosen, rejected = row.lengths[-2:].tolist()
+    if rejected:
+        unseen[:, start + last.prompt : start + last.prompt + last.chosen] = True
+    if not unseen.any():
+        return logps[:0]
+    known = row.input_ids.unique()
+    other = known.roll(1)[torch.searchsorted(known, row.input_ids)]
+    changed = scorer.token_logps(replace(row, input_ids=torch.where(unseen, other, row.input_ids)))
+    return (changed - logps)[-(rejected or chosen) :].abs()
 
 
 def _thinned(row: PairRow) -> PairRow:
