@@ -76,7 +76,7 @@ def choose_form(
     with torch.no_grad():
         with computed_by(scorer.base):
             alone = [_thinned(pad([pair], [0], alone=True)) for pair in some]
-            truth = torch.cat([scorer.token_logps(row) for row in alone])
+            truth = [scorer.token_logps(row) for row in alone]
         forms: tuple[Form, ...] = ("padded",) if packing == "off" else ("packed", "padded")
         for form, next_form in zip(forms, [*forms[1:], "alone"], strict=True):
             scorer.use(form)
@@ -86,6 +86,8 @@ def choose_form(
             if packing == "on":
                 raise DataError(f"packing is 'on', but this model cannot be packed: {problem}.")
             note(f"{_FALLBACKS[next_form]}, which is slower: {problem}.")
+            if form == "packed":
+                scorer.was_packed = not _row_problem(scorer, some[::-1], truth[::-1], for_leaks=False)
     scorer.use("alone")
 
 
@@ -108,7 +110,9 @@ def probe(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
     return [order[0], order[-1]] if len(order) > 1 else order
 
 
-def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tensor) -> str:
+def _row_problem(
+    scorer: Scorer, pairs: Sequence[EncodedPair], truth: Sequence[torch.Tensor], *, for_leaks: bool = True
+) -> str:
     """Return why rows in the scorer's present form cannot be trusted, by all of `pairs`, or ""."""
     groups = scorer.groups(pairs, range(len(pairs)))
     found: dict[int, torch.Tensor] = {}
@@ -118,7 +122,7 @@ def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tens
             counts = row.lengths.view(-1, 2).sum(dim=1).tolist()
             logps = scorer.token_logps(row)
             found.update(zip(row.pairs, logps.split(counts), strict=True))
-            if row.spans is not None:
+            if for_leaks and row.spans is not None:
                 leaks.append(_leak(scorer, row, logps))
     except Exception as error:  # a model's own code can raise anything
         if isinstance(error, EngineError) or memory_short(error):
@@ -126,14 +130,14 @@ def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tens
         if scorer.form == "packed":
             return f"its attention does not go through {PACKED} ({first_line(error)})"
         return f"it cannot be computed with padding ({first_line(error)})"
-    apart = (torch.cat([found[at] for at in range(len(pairs))]) - truth).abs()
+    apart = (torch.cat([found[at] for at in range(len(pairs))]) - torch.cat([*truth])).abs()
+    if not _is_rounding(apart, _TOLERANCE[scorer.base.dtype]):
+        what = "packed and plain" if scorer.form == "packed" else "padded and plain"
+        return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
     for leak in leaks:
         if len(leak) and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
             return f"packed log-probabilities change by up to {float(leak.max()):.2g} nats with other texts"
-    if _is_rounding(apart, _TOLERANCE[scorer.base.dtype]):
-        return ""
-    what = "packed and plain" if scorer.form == "packed" else "padded and plain"
-    return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
+    return ""
 
 
 def _leak(scorer: Scorer, row: PairRow, logps: torch.Tensor) -> torch.Tensor:
