@@ -21,7 +21,7 @@ from training.engine.model.base import load_base
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.engine.score import make_scorer, score_pairs
 
-_TESTS_SECONDS = 140  # a little less than the limit of a part that runs tests, in gpu_check.py
+_TESTS_SECONDS = 130  # a little less than the limit of a part that runs tests, in gpu_check.py
 _LATE = 124  # as `timeout` exits
 
 

@@ -182,8 +182,8 @@ def explain_exit(verb: str, code: int, log: Path) -> str:
     if code == TORCHRUN_FAILED and ended and ended[-1] < 0:
         return _explain_signal(what, -ended[-1])
     told = [line for line in lines if line.startswith("error: ")]  # torchrun has more to say after it
-    found = _first_raised(said) or [f"exit code {ended[-1]}."] if ended else lines[-1:]
-    last = (told[-1:] or found or [f"exit code {code}."])[0]
+    clue = _first_raised(said) or [f"exit code {ended[-1]}."] if ended else lines[-1:]
+    last = (told[-1:] or clue or [f"exit code {code}."])[0]
     is_full = code == StorageError.exit_code or shutil.disk_usage(log.parent).free < NEARLY_FULL
     if is_full and not last.startswith("error: "):  # which went to a log on the same disk
         last = f"the disk is full, or {_NO_ROOM.format(folder=log.parent)}"
