@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from primitives.files import write_whole
+
 ROOT = Path(__file__).parent.parent
 # Parts with their limits in seconds. Those of one line share the GPU, which is for what is not timed. The last one has
 # many cases, and takes whatever time is left.
@@ -57,7 +59,7 @@ def main() -> None:
                 figures["problem"] = f"{problem}: {said[-1500:]}"
             report["parts"][part] = figures | {"seconds": round(time.monotonic() - began, 1)}
             report["targets"] = targets(report["parts"])
-            (options.out / "gpu-check.json").write_text(json.dumps(report, indent=1) + "\n")
+            write_whole(options.out / "gpu-check.json", (json.dumps(report, indent=1) + "\n").encode())
             print(f"{part}: {json.dumps(report['parts'][part])}\n", flush=True)
 
 
@@ -80,10 +82,12 @@ def _options() -> argparse.Namespace:
 
 
 def _install(wheels: Path) -> None:
-    """Install all wheels of a folder beside the torch and transformers that are there."""
+    """Install all wheels of a folder beside the torch and transformers that are there, whole ones at least."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     files = sorted(str(path) for path in wheels.glob("*.whl"))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files]
-    subprocess.run(command, check=True)
+    if subprocess.run([*command, *files], check=False).returncode:
+        for file in files:  # a broken one costs itself alone; pip says which
+            subprocess.run([*command, file], check=False)
     importlib.invalidate_caches()
 
 

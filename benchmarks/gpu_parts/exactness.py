@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -19,6 +20,9 @@ from training.engine.adapters import loading, lora
 from training.engine.model.base import load_base
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.engine.score import make_scorer, score_pairs
+
+_TESTS_SECONDS = 130  # a little less than the limit of a part that runs tests, in gpu_check.py
+_LATE = 124  # as `timeout` exits
 
 
 def products(part: Part) -> None:
@@ -128,24 +132,54 @@ def architectures(part: Part) -> None:
 
 
 def _run_tests(part: Part, groups: dict[str, tuple[str, ...]]) -> None:
-    """Run groups of test files. Exits with the worst code."""
-    worst = 0
-    for name, files in groups.items():
-        ended = subprocess.run(pytest_command(*files), capture_output=True, text=True, cwd=ROOT, check=False)
-        print(ended.stdout, ended.stderr, flush=True)
-        lines = ended.stdout.strip().splitlines()
-        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-        part.keep(name, {"code": ended.returncode, "end": lines[-1:], "failed": failed})
-        worst = max(worst, ended.returncode)
+    """Run groups of test files, each in its share of the time that is left. Exits with the worst code.
+
+    What they say is written on as they say it: the part may be killed at any moment.
+    """
+    worst, until = 0, time.monotonic() + _TESTS_SECONDS
+    for left, (name, files) in zip(range(len(groups), 0, -1), groups.items(), strict=True):
+        code, said = _run_streaming(pytest_command(*files), (until - time.monotonic()) / left)
+        failed = [line for line in said if line.startswith(("FAILED", "ERROR"))]
+        part.keep(name, {"code": code, "end": said[-1:], "failed": failed})
+        worst = max(worst, code)
     if worst:
         sys.exit(worst)
+
+
+def _run_streaming(command: list[str], seconds: float) -> tuple[int, list[str]]:
+    """Run a command that may take so many seconds. Returns its exit code, 124 for one that was ended, and its lines."""
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    was_late = threading.Event()
+
+    def end() -> None:
+        was_late.set()
+        child.kill()
+
+    timer = threading.Timer(max(seconds, 1), end)
+    timer.start()
+    lines = []
+    with child:
+        for line in child.stdout or ():
+            print(line, end="", flush=True)
+            if line.strip():
+                lines.append(line.strip())
+    timer.cancel()
+    return (_LATE if was_late.is_set() else child.returncode), lines
 
 
 def pytest_command(*files: str) -> list[str]:
     """Return the command that runs files of the engine's tests, without the plugins and fixtures that need Django."""
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(ROOT)]
     command += ["--confcutdir", str(ROOT / "tests" / "engine"), "-o", f"pythonpath={ROOT}"]
-    command += ["-p", "no:cacheprovider", "-q", "--tb=line", "--durations=5"]
+    command += ["-p", "no:cacheprovider", "-v", "--tb=line", "--durations=5"]
     return command + [f"tests/engine/{name}.py" for name in files]
 
 

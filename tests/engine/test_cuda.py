@@ -249,15 +249,24 @@ def test_a_checkpoint_of_the_optimizer_is_taken_over_whole() -> None:
 
 
 def test_memory_that_is_kept_for_later_counts_as_free() -> None:
-    before = free_memory(DEVICE)
-    held = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE)
-    assert free_memory(DEVICE) <= before - (1 << 30) + (64 << 20)
+    """Other processes may allocate meanwhile: what the device alone says is taken at the same moment."""
+
+    def kept() -> int:
+        return free_memory(DEVICE) - torch.cuda.mem_get_info(DEVICE)[0]
+
+    torch.cuda.empty_cache()
+    before = kept()
+    held = torch.empty(1 << 33, dtype=torch.uint8, device=DEVICE)
+    assert kept() < before + (1 << 32)
     del held
-    assert free_memory(DEVICE) >= before - (64 << 20)
+    assert kept() > before + (1 << 32)
+    torch.cuda.empty_cache()
 
 
 def test_more_logits_than_32_bits_can_count_are_exact() -> None:
     """2,400 million of them in a padded row: 16,000 tokens of a vocabulary like Qwen's."""
+    if free_memory(DEVICE) < 40 << 30:
+        pytest.skip("needs 40 GB of free memory")
     shape: dict[str, object] = {"vocab_size": 151_936, "max_position_embeddings": 512}
     model = make_model(tiny_llama(**shape)).to(DEVICE)
     pairs = [pair_of_lengths(10, 250 + number % 3, 250) for number in range(32)]

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+import transformers
+from safetensors import SafetensorError
 
-from training.engine.errors import memory_short
+from training.engine.__main__ import main
+from training.engine.errors import MemoryShortError, memory_short
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,14 @@ def test_memory_that_is_short_is_known_in_every_library(error: BaseException) ->
 )
 def test_other_errors_are_not_taken_for_short_memory(error: BaseException) -> None:
     assert memory_short(error) is None
+
+
+def test_weights_without_memory_end_in_a_sentence(
+    make_run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while deserializing header: Cannot allocate memory (os error 12)")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
+    assert main(["train", str(make_run().root)]) == MemoryShortError.exit_code
+    assert capsys.readouterr().err.startswith("error: Out of memory: ")

@@ -93,13 +93,20 @@ def test_a_log_on_a_full_disk_changes_no_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
+TRACEBACK = "Traceback (most recent call last):"
+
+
+def traceback(error: str, prefix: str = "") -> str:
+    return "".join(f"{prefix}{line}\n" for line in (TRACEBACK, '  File "x.py", line 1', "    work()", error))
+
+
 def torchrun_log(said: str, *exits: int) -> str:
     """Return a log of torchrun: what its processes `said`, and their exit codes, that of the first to fail last."""
     lines = [f"  exitcode  : {code} (pid: {number})" for number, code in enumerate(exits, 4711)]
     failed = (
         "    raise ChildFailedError(\ntorch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
     )
-    return "\n".join(["Traceback (most recent call last):", said, failed, "=" * 60, *lines, "=" * 60])
+    return "\n".join([said, TRACEBACK, failed, "=" * 60, *lines, "=" * 60])
 
 
 @pytest.mark.parametrize(
@@ -132,8 +139,31 @@ def torchrun_log(said: str, *exits: int) -> str:
         ),
         (
             1,
-            torchrun_log("ImportError: no library\n[rank1]: RuntimeError: Connection closed", -15, 1),
+            torchrun_log(
+                "ValueError: of a warning\n"
+                + traceback("ImportError: no library")
+                + traceback("RuntimeError: Connection closed", "[rank1]: "),
+                *(-15, 1),
+            ),
             "Training failed: ImportError: no library",
+        ),
+        (
+            1,
+            torchrun_log(
+                traceback("KeyError: 'x'", "[rank0]: ")
+                + traceback("RuntimeError: Connection closed", "[rank1]: ")
+                + "[rank0]: During handling of the above exception, another exception occurred:\n"
+                + traceback("AssertionError", "[rank0]: ")
+                + traceback("RuntimeError: Connection lost", "[rank0]: "),
+                *(-15, 1),
+            ),
+            "Training failed: AssertionError",
+        ),
+        (1, torchrun_log("Loading.", -15, 1), "Training failed: exit code 1."),
+        (
+            1,
+            torchrun_log(traceback("RuntimeError: " + "odd " * 200), -15, 1),
+            "Training failed: RuntimeError: " + "odd " * 120 + "odd …",
         ),
     ],
 )

@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # `train` writes a checkpoint and ends by itself
         _say("Stopped; what was begun was not written.")
         return INTERRUPTED
-    except (MemoryError, RuntimeError, OSError) as error:
+    except Exception as error:  # SafetensorError is nothing more
         known = errors.memory_short(error, chosen.verb) or errors.disk_full(error)
         if known is None:
             raise

@@ -93,7 +93,12 @@ def first_line(error: BaseException) -> str:
         said = f"{said} {line.strip()}".strip()
         if said and not said.endswith((":", ",")):
             break
-    return textwrap.shorten(said, _LONGEST_LINE, placeholder=" …") or type(error).__name__
+    return shorten(said) or type(error).__name__
+
+
+def shorten(line: str) -> str:
+    """Return a line in the length of a sentence that a user reads."""
+    return textwrap.shorten(line, _LONGEST_LINE, placeholder=" …")
 
 
 def sentence(error: BaseException) -> str:

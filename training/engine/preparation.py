@@ -38,6 +38,8 @@ _NO_EFFECT = (
 )
 # Where the files of model and adapter are differs from machine to machine. Their content has a hash of its own.
 _NO_PLACES = {"base_model": None, "start_adapter": None}
+# Former versions packed the rows of some models that cannot be.
+ROWS = "form of rows, in which texts saw one another"
 # Options that came later, with their defaults: a run that leaves them so is what it was before them.
 _LATER = {
     "chat_template": None,
@@ -71,7 +73,8 @@ class Preparation:
     loaded: LoadedModel
     left_out: EncodingReport
     heldout_left_out: EncodingReport
-    fingerprint: dict[str, str]  # that of the sources and of the ids: a checkpoint of another is refused
+    fingerprint: dict[str, str]  # of the sources, the ids and the rows: a checkpoint of another is refused
+    earlier: dict[str, str | None]  # what checkpoints of the same have in its place, None for nothing
 
 
 def read_sources(run: RunDirectory, config: TrainConfig, processes: Processes) -> Sources:
@@ -134,7 +137,12 @@ def prepare(
     # The chat template, the date that it is told and the tokenizer have their part in the ids.
     fingerprint = sources.fingerprint | {"encoding of the pairs": digest_pairs(everything)}
     fingerprint[SETTINGS] = json.dumps(_settings_with_effect(config), sort_keys=True, default=str)
-    return Preparation(task, loaded, left_out, heldout_left_out, fingerprint)
+    earlier: dict[str, str | None] = {**sources.earlier}
+    if scorer.form != "packed":
+        fingerprint[ROWS] = "not packed"
+        if not scorer.was_packed:
+            earlier[ROWS] = None
+    return Preparation(task, loaded, left_out, heldout_left_out, fingerprint, earlier)
 
 
 def measure_reference(

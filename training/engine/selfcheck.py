@@ -72,11 +72,11 @@ def choose_form(
 
     Raises DataError if packing is "on" and the model cannot be packed, ModelError if it cannot be computed at all.
     """
-    some = probe(pairs)
+    some = probe(pairs)[::-1]  # the longest comes first in a row, so that much can leak into the shortest
     with torch.no_grad():
         with computed_by(scorer.base):
             alone = [_thinned(pad([pair], [0], alone=True)) for pair in some]
-            truth = torch.cat([scorer.token_logps(row) for row in alone])
+            truth = [scorer.token_logps(row) for row in alone]
         forms: tuple[Form, ...] = ("padded",) if packing == "off" else ("packed", "padded")
         for form, next_form in zip(forms, [*forms[1:], "alone"], strict=True):
             scorer.use(form)
@@ -86,6 +86,8 @@ def choose_form(
             if packing == "on":
                 raise DataError(f"packing is 'on', but this model cannot be packed: {problem}.")
             note(f"{_FALLBACKS[next_form]}, which is slower: {problem}.")
+            if form == "packed":
+                scorer.was_packed = not _row_problem(scorer, some[::-1], truth[::-1], for_leaks=False)
     scorer.use("alone")
 
 
@@ -108,49 +110,55 @@ def probe(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
     return [order[0], order[-1]] if len(order) > 1 else order
 
 
-def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tensor) -> str:
+def _row_problem(
+    scorer: Scorer, pairs: Sequence[EncodedPair], truth: Sequence[torch.Tensor], *, for_leaks: bool = True
+) -> str:
     """Return why rows in the scorer's present form cannot be trusted, by all of `pairs`, or ""."""
     groups = scorer.groups(pairs, range(len(pairs)))
     found: dict[int, torch.Tensor] = {}
+    leaks: list[torch.Tensor] = []
     try:
-        for row in scorer.rows(pairs, groups):
-            thin = _thinned(row)
-            counts = thin.lengths.view(-1, 2).sum(dim=1).tolist()
-            found.update(zip(row.pairs, scorer.token_logps(thin).split(counts), strict=True))
-        leak = _leak(scorer, pairs) if scorer.form == "packed" else None
+        for row in map(_thinned, scorer.rows(pairs, groups)):
+            counts = row.lengths.view(-1, 2).sum(dim=1).tolist()
+            logps = scorer.token_logps(row)
+            found.update(zip(row.pairs, logps.split(counts), strict=True))
+            if for_leaks and row.spans is not None:
+                leaks.append(_leak(scorer, row, logps))
     except Exception as error:  # a model's own code can raise anything
         if isinstance(error, EngineError) or memory_short(error):
             raise
         if scorer.form == "packed":
             return f"its attention does not go through {PACKED} ({first_line(error)})"
         return f"it cannot be computed with padding ({first_line(error)})"
-    apart = (torch.cat([found[at] for at in range(len(pairs))]) - truth).abs()
-    if leak is not None and len(leak) and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
-        return (
-            f"packed log-probabilities change by up to {float(leak.max()):.2g} nats with another completion"
-        )
-    if _is_rounding(apart, _TOLERANCE[scorer.base.dtype]):
-        return ""
-    what = "packed and plain" if scorer.form == "packed" else "padded and plain"
-    return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
+    apart = (torch.cat([found[at] for at in range(len(pairs))]) - torch.cat([*truth])).abs()
+    if not _is_rounding(apart, _TOLERANCE[scorer.base.dtype]):
+        what = "packed and plain" if scorer.form == "packed" else "padded and plain"
+        return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
+    for leak in leaks:
+        if len(leak) and not _is_rounding(leak, _LEAK[scorer.base.dtype]):
+            return f"packed log-probabilities change by up to {float(leak.max()):.2g} nats with other texts"
+    return ""
 
 
-def _leak(scorer: Scorer, pairs: Sequence[EncodedPair]) -> torch.Tensor:
-    """Return how much log-probabilities (N,) in a packed row change with a completion that none of them follows.
+def _leak(scorer: Scorer, row: PairRow, logps: torch.Tensor) -> torch.Tensor:
+    """Return how much log-probabilities of a packed row's last completion change with all that it must not see.
 
-    It is the chosen one of the longest pair, which comes first in the row. In bfloat16, what leaks out of it can be
-    less than what rounding may change between two forms of a row.
+    `logps` are those of the whole row. In bfloat16, a leak can be less than rounding may change between two forms of
+    a row.
     """
-    longest, *others = reversed(pairs)
-    seen = [token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)]
-    changed = tuple(reversed(seen))[: len(longest.chosen)]
-    found = []
-    for chosen in (longest.chosen, changed):
-        some = [replace(longest, chosen=chosen), *others]
-        rows = scorer.rows(some, scorer.groups(some, range(len(some))))
-        parts = [scorer.token_logps(row)[len(chosen) if row.pairs[0] == 0 else 0 :] for row in rows]
-        found.append(torch.cat(parts))
-    return (found[0] - found[1]).abs()
+    *before, last = (row.spans or ())[: len(row.pairs)]
+    start = sum(span.prompt + span.chosen + span.rejected for span in before)
+    unseen = torch.zeros_like(row.input_ids, dtype=torch.bool)
+    unseen[:, :start] = True
+    chosen, rejected = row.lengths[-2:].tolist()
+    if rejected:
+        unseen[:, start + last.prompt : start + last.prompt + last.chosen] = True
+    if not unseen.any():
+        return logps[:0]
+    known = row.input_ids.unique()
+    other = known.roll(1)[torch.searchsorted(known, row.input_ids)]
+    changed = scorer.token_logps(replace(row, input_ids=torch.where(unseen, other, row.input_ids)))
+    return (changed - logps)[-(rejected or chosen) :].abs()
 
 
 def _thinned(row: PairRow) -> PairRow:

@@ -27,7 +27,7 @@ from training.engine.optimize.reference import shared_logps
 from training.engine.optimize.state import State
 from training.engine.optimize.steps import backward, step_metrics, update
 from training.engine.optimize.task import Task
-from training.engine.preparation import Preparation, Sources, prepare, read_sources
+from training.engine.preparation import ROWS, Preparation, Sources, prepare, read_sources
 from training.engine.rundir import RunDirectory
 from training.engine.score import check_finite, held_out_figures
 from training.engine.trackers import check_installed, open_trackers
@@ -61,10 +61,11 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
     prepared = prepare(run, config, sources, processes, journal)
     task = prepared.task
     before = figures_before(task)
-    state, position = resume(run, prepared, journal, sources.earlier)
+    state, position = resume(run, prepared, journal)
     tracking = None
     if processes.is_first and config.trackers:
-        content = sorted(prepared.fingerprint.values())
+        # Of the same run, even when its rows change.
+        content = sorted(value for name, value in prepared.fingerprint.items() if name != ROWS)
         tracking = open_trackers(run, config, content, position.step, journal.note)
     with Recorder(
         run, position, prepared.fingerprint, writes=processes.is_first, tracking=tracking
@@ -99,9 +100,7 @@ def is_trained(run: RunDirectory, sources: Sources) -> bool:
     return done.get("fingerprint") in known and run.adapter.is_dir()
 
 
-def resume(
-    run: RunDirectory, prepared: Preparation, journal: Journal, earlier: dict[str, str]
-) -> tuple[State, Position]:
+def resume(run: RunDirectory, prepared: Preparation, journal: Journal) -> tuple[State, Position]:
     """Return the state of the newest whole checkpoint, with its position, or those before the first step.
 
     Raises StaleCheckpointError if the checkpoint is that of another training.
@@ -109,7 +108,7 @@ def resume(
     task = prepared.task
     state = State.initial(task.config, task.scorer.model, prepared.loaded.dtype)
     position = Position(0, 0, 0, 0)
-    found = checkpoints.load_latest(run.checkpoints, prepared.fingerprint, earlier)
+    found = checkpoints.load_latest(run.checkpoints, prepared.fingerprint, prepared.earlier)
     if found:
         position, tensors, torn = found
         state.load(tensors)

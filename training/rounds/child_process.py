@@ -16,15 +16,17 @@ from typing import Any
 import psutil
 from django.conf import settings as site
 
-from training.engine.errors import LockedError, StorageError, disk_full
+from training.engine.errors import LockedError, StorageError, disk_full, shorten
 from training.engine.rundir import RunDirectory
 
 TORCHRUN_FAILED = 1
 # A line of torchrun's about a process that failed: `exitcode  : -9 (pid: 4711)`. The first to fail is told last, after
 # those that torchrun then ended.
 EXIT = re.compile(r"exitcode\s*: (-?\d+) \(pid: \d+\)")
-# The last line of a process's traceback. The others raise later, as the connection to it is lost.
-RAISED = re.compile(r"(?:\[rank\d+\]: )?([\w.]+(?:Error|Exception): .+)")
+# The lines of a process's traceback that are not indented. Each process has a prefix of its own, or none.
+TRACEBACK = re.compile(r"(|\[rank\d+\]: )Traceback \(most recent call last\):")
+RAISED = re.compile(r"[\w.]+(?:Error|Exception)(?:: .+)?")
+CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 # Names of verbs in a round's reason.
 VERBS = {
     "train": "Training",
@@ -174,17 +176,40 @@ def explain_exit(verb: str, code: int, log: Path) -> str:
     what = VERBS.get(verb, verb.capitalize())
     if code < 0:
         return _explain_signal(what, -code)
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = log.read_text(errors="replace").splitlines()
+    lines = [line.strip() for line in said if line.strip()]
     ended = [int(found[1]) for line in lines if (found := EXIT.search(line))]
     if code == TORCHRUN_FAILED and ended and ended[-1] < 0:
         return _explain_signal(what, -ended[-1])
     told = [line for line in lines if line.startswith("error: ")]  # torchrun has more to say after it
-    raised = [found[1] for line in lines if (found := RAISED.fullmatch(line))] if ended else []
-    last = (told[-1:] or raised[:1] or lines[-1:] or [f"exit code {code}."])[0]
+    clue = _first_raised(said) or [f"exit code {ended[-1]}."] if ended else lines[-1:]
+    last = (told[-1:] or clue or [f"exit code {code}."])[0]
     is_full = code == StorageError.exit_code or shutil.disk_usage(log.parent).free < NEARLY_FULL
     if is_full and not last.startswith("error: "):  # which went to a log on the same disk
         last = f"the disk is full, or {_NO_ROOM.format(folder=log.parent)}"
-    return f"{what} failed: {last.removeprefix('error: ')}"
+    return f"{what} failed: {shorten(last.removeprefix('error: '))}"
+
+
+def _first_raised(lines: list[str]) -> list[str]:
+    """Return the last line of the first traceback, if there is one, with what it was raised in the handling of.
+
+    The other processes raise later, as the connection to the first one is lost.
+    """
+    begun = [(at, found[1]) for at, line in enumerate(lines) if (found := TRACEBACK.fullmatch(line))]
+    if not begun:
+        return []
+    start, prefix = begun[0]
+    raised: list[str] = []
+    goes_on = True  # into the next traceback
+    for line in (line.removeprefix(prefix) for line in lines[start:] if line.startswith(prefix)):
+        if TRACEBACK.fullmatch(line):
+            if not goes_on:
+                break
+            raised, goes_on = [], False
+        elif not raised and RAISED.fullmatch(line):
+            raised = [line]
+        goes_on = goes_on or line.startswith(CHAINED)
+    return raised
 
 
 def explain_error(error: Exception, folder: Path) -> str:

@@ -71,15 +71,15 @@ def take_at_once(
 def request(project: Project, by: User | None, settings: PairSettings, send: Send) -> SnapshotJob:
     """Ask for a snapshot, or return the job that takes it already. Raises RefusalError if too many wait.
 
-    Of two users who ask at the same moment, the second is refused by an index, and finds the job of the first.
+    Of two users who ask at the same moment, the second finds the job of the first.
     """
     jobs = SnapshotJob.objects.filter(project=project)
     _look_after(jobs, send)
-    if (found := jobs.live().filter(settings_key=_key(settings)).first()) is not None:
-        return found
     with transaction.atomic():
-        # Of two requests at once, the second counts the first.
+        # Of two requests at once, the second finds and counts the first.
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        if (found := jobs.live().filter(settings_key=_key(settings)).first()) is not None:
+            return found
         if jobs.live().count() >= LIVE_AT_MOST:
             raise RefusalError(
                 _("Other snapshots of this project are being taken. Wait for them, or cancel one.")

@@ -46,6 +46,15 @@ def test_two_snapshots_asked_for_at_once_keep_to_the_bound(
     assert SnapshotJob.objects.count() == 1
 
 
+def test_the_same_snapshot_asked_for_at_once_is_one_job(judged, project, owner, commits_first, monkeypatch):
+    monkeypatch.setattr(snapshots, "LIVE_AT_MOST", 1)
+    wanted = PairSettings(ties="half")
+    first = commits_first(lambda: snapshots.request(project, owner, wanted, lambda _job: None))
+    found = snapshots.request(project, owner, wanted, lambda _job: None)
+    first.result()
+    assert found == SnapshotJob.objects.get()
+
+
 def test_two_invitations_at_once_keep_to_the_bound(project, owner, client_for, commits_first, monkeypatch):
     monkeypatch.setattr(invitations, "MOST_OPEN", 1)
     by = Membership.objects.get(project=project, user=owner)

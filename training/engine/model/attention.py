@@ -342,7 +342,7 @@ def _flash(
         window_size=(-1 if kind.window is None else kind.window - 1, 0),
         **grouped,
     )
-    return attended[None, ..., : value.shape[-1]]
+    return attended[None, ..., : value.shape[-1]].contiguous()
 
 
 def _filled(heads: torch.Tensor, size: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import logging
 import os
 import re
 from collections.abc import Collection
@@ -174,7 +175,9 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     if left_over := _further_layer(loading["unexpected_keys"], model):
         reason = f"its weights have {left_over}, for which its config.json has no place"
         raise files.refusal(f"{reason}; copy both from the same model")
-    if placed and not is_quantized(model):
+    if is_quantized(model):  # in 8 bits, a line for each layer and forward
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    elif placed:
         model.to(device)
     model.eval()
     model.requires_grad_(False)

@@ -148,6 +148,7 @@ class Scorer:
         self.max_tokens = max_tokens
         self.head, self._text = Head.from_model(base), text_part(base)
         self.form: Form = "padded"
+        self.was_packed = False  # by former versions, though texts see one another in its packed rows
         self.sides = Sides(base.config)
         self._arguments = ForwardArguments(base)
         self._attention = AttentionChoice(base)

@@ -55,12 +55,12 @@ def save(
 
 
 def load_latest(
-    folder: Path, fingerprint: dict[str, str], earlier: Mapping[str, str] | None = None
+    folder: Path, fingerprint: dict[str, str], earlier: Mapping[str, str | None] | None = None
 ) -> tuple[Position, dict[str, torch.Tensor], list[str]] | None:
     """Return the newest whole checkpoint with the names of newer torn ones, or None if there is none.
 
-    `earlier` are values of the fingerprint that stand for the same. Raises StaleCheckpointError naming what changed
-    since the checkpoint was written.
+    `earlier` are values of the fingerprint that stand for the same, None for one that is missing. Raises
+    StaleCheckpointError naming what changed since the checkpoint was written.
     """
     torn: list[str] = []
     names = {path.stem for path in folder.glob("step-*.*")}
