@@ -225,11 +225,11 @@ def prompts(request: ProjectRequest) -> HttpResponse:
 @project_view(*READERS)
 def prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
     """Show one prompt: its text, what was said of it, and its newest comparisons."""
-    if request.method == "POST":  # a form of `correct_prompt` that is older than its address
-        return redirect("correct-prompt", request.project.slug, prompt_id, preserve_request=True)
     found = find_prompt(request.project, prompt_id)
     if found is None:
         raise Http404
+    if request.method == "POST":  # a form of `correct_prompt` that is older than its address
+        return redirect("correct-prompt", request.project.slug, prompt_id, preserve_request=True)
     comparisons, is_more = newest_comparisons(found)
     context = {
         "prompt": found,

@@ -201,7 +201,7 @@ def test_only_the_worst_are_kept_of_all_windows(project, compared, three, monkey
 
 @pytest.mark.parametrize("first_window", [1, 1_000])
 def test_equal_shares_rank_by_count_and_then_by_age(project, compared, three, monkeypatch, first_window):
-    """Where only so many are kept, too."""
+    """The order is the same when only a few are kept."""
     monkeypatch.setattr(prompt_figures, "FIRST_WINDOW", first_window)
     alpha, beta, gamma = compared
     for person in three:
