@@ -62,6 +62,7 @@ AFTER = (
     ("comparisons", "ada", "/p/{project}/comparisons/"),
     ("comparison", "ada", "/p/{project}/comparisons/{comparison}/"),
     ("shaped", "ada", "/p/{project}/comparisons/{comparison}/policies/"),
+    ("prompt", "ada", "/p/{project}/prompts/{prompt}/"),
     ("flags", "ada", "/p/{project}/flags/"),
     ("quality", "ada", "/p/{project}/quality/"),
     ("members", "ada", "/p/{project}/members/"),
@@ -339,7 +340,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     project.refresh_from_db()
     second = state_machine.start(project, ada)
     names |= {"first": first.number, "second": second.number}
-    names |= {"policy": first.result_policy_id, "comparison": flagged.pk}
+    names |= {"policy": first.result_policy_id, "comparison": flagged.pk, "prompt": flagged.prompt_id}
     while second.is_live and (second.phase != "training" or second.step < 8):
         desk.wait_for_timeout(100)
         second.refresh_from_db()
