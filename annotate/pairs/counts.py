@@ -63,7 +63,7 @@ def count_pairs(project: Project, settings: PairSettings | None = None) -> dict[
 
 
 def _kinds(project: Project, settings: PairSettings, *, by_voter: bool) -> Iterator[Kind]:
-    ballots = (
+    by_comparison = (
         Judgment.objects.current()
         .filter(of_policies(settings), project=project)
         .annotate(ballot=_ballot(by_voter=by_voter), reason=_unfit(project, settings))
@@ -77,7 +77,7 @@ def _kinds(project: Project, settings: PairSettings, *, by_voter: bool) -> Itera
         )
         .order_by()
     )
-    sql, parameters = ballots.query.sql_with_params()
+    sql, parameters = by_comparison.query.sql_with_params()
     columns = "ballots, held_out, unfit"
     with connection.cursor() as cursor:
         cursor.execute(
