@@ -28,6 +28,11 @@ LEAST = 3  # judgments of a prompt that is ranked, unless another number is aske
 MOST_RANKED = 100
 FIRST_WINDOW, LARGEST_WINDOW = 1_000, 64_000  # keys
 LONGEST_STATEMENT = 8.0  # seconds, of the statement for one window
+# A limit of 0 is none.
+STRICTER_LIMIT = """
+SELECT set_config(name, LEAST(NULLIF(setting::int, 0), %s)::text, true)
+FROM pg_settings WHERE name = 'statement_timeout'
+"""
 
 
 @dataclass(frozen=True)
@@ -241,15 +246,17 @@ def size_window(window: int, took: float, seconds: float) -> int:
 
 @contextmanager
 def _limit_statement() -> Iterator[None]:
-    """Let PostgreSQL end a statement after LONGEST_STATEMENT, as a TimeoutError. SQLite cannot."""
+    """Let PostgreSQL end a statement after LONGEST_STATEMENT, as a TimeoutError. SQLite cannot.
+
+    A role with a stricter limit keeps it.
+    """
     if connection.vendor != "postgresql":
         yield
         return
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
-                milliseconds = str(round(1_000 * LONGEST_STATEMENT))
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [milliseconds])
+                cursor.execute(STRICTER_LIMIT, [round(1_000 * LONGEST_STATEMENT)])
             yield
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):

@@ -249,6 +249,16 @@ def test_a_ranking_that_takes_too_long_is_refused(project, compared, owner, clie
     assert ranked(project, "cut") == []
 
 
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no limit of a statement")
+@pytest.mark.parametrize(("limit", "other"), [("0", "8s"), ("2s", "2s"), ("2min", "8s")])
+def test_a_role_with_a_stricter_limit_keeps_it(db, limit, other):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
+        with prompt_figures._limit_statement():
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone() == (other,)
+
+
 def test_figures_take_few_queries_however_many_prompts(project, django_assert_num_queries):
     compare_many(project, [(f"Prompt {number}", "x", "y") for number in range(20)])
     prompts = list(project.prompts.all())
