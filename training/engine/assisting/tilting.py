@@ -52,7 +52,7 @@ def largest_kl(scores: Iterable[Sequence[float]]) -> float:
 
 def _differences(scores: Iterable[Sequence[float]]) -> list[float]:
     """Return the differences of all scores from the mean of their prompt's."""
-    return [score - statistics.fmean(some) for some in scores for score in some]
+    return [score - mean for some in scores if some for mean in [statistics.fmean(some)] for score in some]
 
 
 def tilted_kl(scores: Sequence[float], strength: float) -> float:
