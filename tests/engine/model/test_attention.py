@@ -116,7 +116,17 @@ def test_bfloat16_gradients_on_a_cpu_are_rounded_float32_ones(window: int | None
         assert (wide - narrow).norm() < 2e-2 * wide.norm()
 
 
-@pytest.mark.parametrize(("fed", "seen", "window"), [(40, 40, None), (33, 33, 7), (5, 45, None), (32, 64, 9)])
+@pytest.mark.parametrize(
+    ("fed", "seen", "window"),
+    [
+        (40, 40, None),
+        (33, 33, 7),
+        (5, 45, None),
+        (32, 64, 9),
+        (600, 600, None),
+        (300, 700, 90),
+    ],
+)
 def test_gradients_of_filled_attention_are_exact(
     fed: int, seen: int, window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

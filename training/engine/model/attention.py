@@ -26,6 +26,7 @@ from training.engine.data.packing import Span, padding, row_multiple
 
 PACKED = "whetstone_packed"
 _FLASH_HEAD_SIZE, _FLASH_MULTIPLE = 256, 8
+_QUERIES = 256  # whose gradients are computed at once on a CPU, over the keys that they see
 _SHORT = 256  # tokens of a pair; above, the masked half of a padded square costs more than the calls do
 
 
@@ -140,21 +141,45 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Return the gradients of query, key and value."""
+        """Return the gradients of query, key and value.
+
+        Some queries are taken at a time, with the keys up to the last of them: later ones are not computed.
+        """
         query, key, value = (one[0] for one in ctx.saved_tensors)
-        fed, seen = query.shape[1], key.shape[1]
-        bias = _bias(_visible(fed, seen, ctx.kind.window, query.device), query.dtype)
-        multiple = row_multiple(query.dtype, query.device)
-        more_fed, more_seen = padding(fed, multiple), padding(seen, multiple)
-        # What is added is seen by nothing but what is added, which has no gradient.
-        bias = functional.pad(functional.pad(bias, (0, more_seen), value=-torch.inf), (0, 0, 0, more_fed))[
-            None
-        ]
-        query, grad = (functional.pad(one, (0, 0, 0, more_fed)) for one in (query, upstream[0][0]))
-        key, value = (functional.pad(one, (0, 0, 0, more_seen)) for one in (key, value))
-        weights = _weights(query, key, bias, ctx.kind.scale)
-        slopes = _slopes(query, key, value, weights, grad=grad, scale=ctx.kind.scale)
-        return *(slope[None, :, :count] for slope, count in zip(slopes, (fed, seen, seen), strict=True)), None
+        before = key.shape[1] - query.shape[1]  # keys before the first query
+        by_query = []
+        by_key, by_value = (torch.zeros_like(one, dtype=torch.float32) for one in (key, value))
+        for start in range(0, query.shape[1], _QUERIES):
+            some = slice(start, start + _QUERIES)
+            fed, grad = query[:, some], upstream[0][0][:, some]
+            seen = slice(before + start + fed.shape[1])
+            slopes = _slopes_of_some(fed, key[:, seen], value[:, seen], grad, ctx.kind)
+            by_query.append(slopes[0])
+            by_key[:, seen] += slopes[1]
+            by_value[:, seen] += slopes[2]
+        return (
+            torch.cat(by_query, dim=1)[None],
+            by_key.to(key.dtype)[None],
+            by_value.to(value.dtype)[None],
+            None,
+        )
+
+
+def _slopes_of_some(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, grad: torch.Tensor, kind: Kind
+) -> tuple[torch.Tensor, ...]:
+    """Return what the last queries (heads, Tq, size) of a sequence add to the gradients of query, key and value."""
+    fed, seen = query.shape[1], key.shape[1]
+    bias = _bias(_visible(fed, seen, kind.window, query.device), query.dtype)
+    multiple = row_multiple(query.dtype, query.device)
+    more_fed, more_seen = padding(fed, multiple), padding(seen, multiple)
+    # What is added is seen by nothing but what is added, which has no gradient.
+    bias = functional.pad(functional.pad(bias, (0, more_seen), value=-torch.inf), (0, 0, 0, more_fed))[None]
+    query, grad = (functional.pad(one, (0, 0, 0, more_fed)) for one in (query, grad))
+    key, value = (functional.pad(one, (0, 0, 0, more_seen)) for one in (key, value))
+    weights = _weights(query, key, bias, kind.scale)
+    slopes = _slopes(query, key, value, weights, grad=grad, scale=kind.scale)
+    return tuple(slope[:, :count] for slope, count in zip(slopes, (fed, seen, seen), strict=True))
 
 
 class _PaddedAttention(torch.autograd.Function):
