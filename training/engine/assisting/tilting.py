@@ -52,7 +52,11 @@ def largest_kl(scores: Iterable[Sequence[float]]) -> float:
 
 def _differences(scores: Iterable[Sequence[float]]) -> list[float]:
     """Return the differences of all scores from the mean of their prompt's."""
-    return [score - mean for some in scores if some for mean in [statistics.fmean(some)] for score in some]
+    differences: list[float] = []
+    for some in filter(None, scores):
+        mean = statistics.fmean(some)
+        differences += [score - mean for score in some]
+    return differences
 
 
 def tilted_kl(scores: Sequence[float], strength: float) -> float:
